@@ -1,0 +1,48 @@
+//! Every cap of the wire, each with its reason. Units are in the names or the docs.
+
+use std::time::Duration;
+
+/// Bytes of one packet between frontd and spawnd. A spawn request is under 6 KiB (two paths of
+/// at most 4 KiB); the rest is room for a page of `list`. Far under the socket's 208 KiB buffer.
+pub const SPAWN_PACKET: usize = 64 * 1024;
+
+/// Bytes of one frame on the bridge: a message of [`MESSAGE_TEXT`] bytes may double when escaped.
+pub const BRIDGE_FRAME: usize = 1024 * 1024;
+
+/// Bytes of text in one message to claude or one reply from it. A 200,000-token context is
+/// about 800 KB of text; half of it in one message is already more than a conversation survives.
+pub const MESSAGE_TEXT: usize = 512 * 1024;
+
+/// Bytes of one hook body that the hook process reads; a longer one is cut and marked so.
+pub const HOOK_BODY: usize = 1024 * 1024;
+
+/// Frames that channel keeps until frontd acknowledges them; with [`OUTBOX_BYTES`] the bound on
+/// its memory while frontd is away.
+pub const OUTBOX_FRAMES: usize = 4096;
+
+/// Bytes that channel keeps until frontd acknowledges them.
+pub const OUTBOX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Sessions in one answer to `list`: 100 entries of at most 600 bytes fit in one packet.
+pub const LIST_PAGE: usize = 100;
+
+/// Exits that spawnd keeps until `forget`.
+pub const KEPT_EXITS: usize = 1000;
+
+/// Bytes of a path in a request: PATH_MAX of Linux.
+pub const PATH: usize = 4096;
+
+/// How long a fresh connection may stay without a `hello`.
+pub const HELLO_WITHIN: Duration = Duration::from_secs(1);
+
+/// frontd pings each channel this often, and closes one that was silent for [`SILENCE`].
+pub const PING_EVERY: Duration = Duration::from_secs(30);
+
+/// A bridge connection that said nothing for this long is closed.
+pub const SILENCE: Duration = Duration::from_secs(60);
+
+/// A pushed message without a receipt is looked for in the transcript after this long.
+pub const RECEIPT_WITHIN: Duration = Duration::from_secs(15);
+
+/// The reply tool waits this long for frontd's verdict before it answers "queued".
+pub const VERDICT_WITHIN: Duration = Duration::from_secs(2);
