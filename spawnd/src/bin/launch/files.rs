@@ -1,0 +1,182 @@
+//! The files of the session's folder that claude starts with: its MCP server, which is channel
+//! with the session's secret, and its settings, which are our hooks. 0600, the user's.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{AccessFlags, eaccess};
+use proto::launch::Plan;
+use serde::Serialize;
+
+use crate::stop::Stop;
+
+/// Looked at before anything is started, as the user who must run them.
+///
+/// # Errors
+/// [`Stop::Claude`] or [`Stop::Channel`].
+pub(crate) fn check_executables(plan: &Plan) -> Result<(), Stop> {
+    let check = |path: &proto::ids::AbsolutePath| {
+        eaccess(path.as_path(), AccessFlags::X_OK)?;
+        // A folder is "executable" as well.
+        if path.as_path().is_file() { Ok(()) } else { Err(Errno::EACCES) }
+    };
+    check(&plan.claude).map_err(|errno| Stop::Claude { path: plan.claude.clone(), errno })?;
+    check(&plan.channel).map_err(|errno| Stop::Channel { path: plan.channel.clone(), errno })
+}
+
+/// # Errors
+/// [`Stop::File`]. The folder is new: what is there already is not ours and stops the walk.
+pub(crate) fn write(plan: &Plan) -> Result<(), Stop> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let folder = open(plan.folder.as_path(), flags, Mode::empty())
+        .map_err(|errno| Stop::File { name: ".", errno })?;
+    mkdirat(&folder, "tmp", Mode::S_IRWXU).map_err(|errno| Stop::File { name: "tmp", errno })?;
+    create(&folder, "mcp.json", &mcp(plan))?;
+    create(&folder, "settings.json", &settings(plan))
+}
+
+fn create(folder: &OwnedFd, name: &'static str, content: &impl Serialize) -> Result<(), Stop> {
+    let failed = |errno| Stop::File { name, errno };
+    let flags =
+        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file =
+        openat(folder.as_fd(), name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
+    let bytes = serde_json::to_vec(content).map_err(|_| failed(Errno::EINVAL))?;
+    File::from(file)
+        .write_all(&bytes)
+        .map_err(|error| failed(Errno::from_raw(error.raw_os_error().unwrap_or(0))))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct McpConfig {
+    mcp_servers: BTreeMap<&'static str, McpServer>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct McpServer {
+    r#type: &'static str,
+    command: String,
+    args: [String; 0],
+    /// Or its tools hide behind ToolSearch.
+    always_load: bool,
+    /// Reaches this one server, never claude's tools or hooks: the place for the secret.
+    env: BTreeMap<&'static str, String>,
+}
+
+fn mcp(plan: &Plan) -> McpConfig {
+    let folder = &plan.folder;
+    let env = BTreeMap::from([
+        ("SYNTHESIS_WS_URL", format!("unix:{}", plan.bridge.socket)),
+        ("SYNTHESIS_OPENCLAW_SESSION", plan.session.to_string()),
+        ("SYNTHESIS_CLAUDE_SESSION", plan.conversation.to_string()),
+        // The secret leaves here, into a file of the session's user.
+        ("SYNTHESIS_BRIDGE_TOKEN", plan.bridge.secret.expose().to_owned()),
+        ("SYNTHESIS_FRONTD_UID", plan.bridge.frontd_uid.to_string()),
+        ("SYNTHESIS_DEBUG_FILE", format!("{folder}/debug.log")),
+        ("SYNTHESIS_HOOK_SOCKET", format!("{folder}/hook.sock")),
+        ("SYNTHESIS_HOOKS", if plan.hooks { "1" } else { "0" }.to_owned()),
+        ("NOTIFY_SOCKET", format!("{folder}/notify")),
+    ]);
+    let command = plan.channel.to_string();
+    let server = McpServer { r#type: "stdio", command, args: [], always_load: true, env };
+    McpConfig { mcp_servers: BTreeMap::from([("synthesis", server)]) }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Settings {
+    skip_dangerous_mode_permission_prompt: bool,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    hooks: BTreeMap<&'static str, [HookMatcher; 1]>,
+}
+
+#[derive(Serialize)]
+struct HookMatcher {
+    /// Hooks of tools say for which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matcher: Option<&'static str>,
+    hooks: [HookCommand; 1],
+}
+
+#[derive(Serialize)]
+struct HookCommand {
+    r#type: &'static str,
+    command: String,
+}
+
+fn settings(plan: &Plan) -> Settings {
+    let hook = |event: &'static str| {
+        let of_tools = matches!(event, "PreToolUse" | "PostToolUse" | "PermissionRequest");
+        let command = format!("{} hook {event}", quoted(plan.channel.as_str()));
+        let hooks = [HookCommand { r#type: "command", command }];
+        (event, [HookMatcher { matcher: of_tools.then_some("*"), hooks }])
+    };
+    let hooks = if plan.hooks {
+        proto::hook::INSTALLED.into_iter().map(hook).collect()
+    } else {
+        BTreeMap::new()
+    };
+    Settings { skip_dangerous_mode_permission_prompt: true, hooks }
+}
+
+/// For a shell, whatever the path holds.
+fn quoted(path: &str) -> String {
+    format!("'{}'", path.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::tests::plan;
+    use serde_json::{Value, json};
+
+    fn value(content: &impl Serialize) -> Value {
+        serde_json::to_value(content).unwrap()
+    }
+
+    #[test]
+    fn the_mcp_file_is_the_agreed_one() {
+        let plan = plan();
+        let expected = json!({"mcpServers": {"synthesis": {
+        "type": "stdio", "command": "/opt/it's/channel", "args": [], "alwaysLoad": true,
+        "env": {
+            "SYNTHESIS_WS_URL": "unix:/run/bridge.sock",
+            "SYNTHESIS_OPENCLAW_SESSION": "abcdefghijklmnopqrstuvwxyz",
+            "SYNTHESIS_CLAUDE_SESSION": "6f2b0f8e-58a5-4f4e-9c42-0b8a3a1f8a11",
+            "SYNTHESIS_BRIDGE_TOKEN": plan.bridge.secret.expose(),
+            "SYNTHESIS_FRONTD_UID": "7",
+            "SYNTHESIS_DEBUG_FILE": "/run/s/debug.log",
+            "SYNTHESIS_HOOK_SOCKET": "/run/s/hook.sock",
+            "SYNTHESIS_HOOKS": "1",
+            "NOTIFY_SOCKET": "/run/s/notify",
+        }}}});
+        assert_eq!(value(&mcp(&plan)), expected);
+    }
+
+    #[test]
+    fn every_installed_hook_runs_channel_quoted_for_the_shell() {
+        let settings = value(&settings(&plan()));
+        assert_eq!(settings["skipDangerousModePermissionPrompt"], json!(true));
+        for event in proto::hook::INSTALLED {
+            let command = &settings["hooks"][event][0]["hooks"][0]["command"];
+            assert_eq!(*command, json!(format!(r"'/opt/it'\''s/channel' hook {event}")));
+        }
+        assert_eq!(settings["hooks"]["PreToolUse"][0]["matcher"], json!("*"));
+        assert_eq!(settings["hooks"]["Stop"][0].get("matcher"), None);
+    }
+
+    #[test]
+    fn without_hooks_there_is_no_hooks_key() {
+        let mut plan = plan();
+        plan.hooks = false;
+        assert_eq!(value(&settings(&plan)), json!({"skipDangerousModePermissionPrompt": true}));
+        assert_eq!(value(&mcp(&plan))["mcpServers"]["synthesis"]["env"]["SYNTHESIS_HOOKS"], "0");
+    }
+}

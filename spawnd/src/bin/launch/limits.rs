@@ -1,0 +1,57 @@
+//! What a session inherits of limits, masks and lifetime.
+
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{Mode, umask};
+use proto::launch::Plan;
+use spawnd::process;
+
+use crate::stop::Stop;
+
+/// systemd's own: the soft limit that programs with select(2) need, and room to raise it.
+const FILES_SOFT: u64 = 1024;
+const FILES_HARD: u64 = 524_288;
+
+/// # Errors
+/// The limit that could not be set.
+pub(crate) fn set(plan: &Plan) -> Result<(), Stop> {
+    // 1, not 0: with 0 a piped core_pattern still gets the core (core(5)).
+    limit("core", Resource::RLIMIT_CORE, |_| (1, 1))?;
+    limit("files", Resource::RLIMIT_NOFILE, |hard| {
+        let hard = hard.min(FILES_HARD);
+        (FILES_SOFT.min(hard), hard)
+    })?;
+    // spawnd knows the session's processes by this mark when they have lost their parents.
+    let mark = process::mark_of(&plan.session, process::mark_ceiling());
+    limit("mark", Resource::RLIMIT_LOCKS, |_| (mark, mark))?;
+    umask(Mode::from_bits_truncate(0o077));
+    Ok(())
+}
+
+fn limit(
+    what: &'static str,
+    resource: Resource,
+    wanted: impl Fn(u64) -> (u64, u64),
+) -> Result<(), Stop> {
+    let failed = |errno: Errno| Stop::Limit { what, errno };
+    let (_, hard) = getrlimit(resource).map_err(failed)?;
+    let (soft, hard) = wanted(hard);
+    setrlimit(resource, soft, hard).map_err(failed)
+}
+
+/// The end of spawnd, by SIGKILL too, is the end of claude; the exec keeps this setting. That
+/// spawnd is still there is proved by the record that is written afterwards.
+///
+/// # Errors
+/// [`Stop::Lifetime`].
+pub(crate) fn end_with_spawnd() -> Result<(), Stop> {
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(Stop::Lifetime)
+}
+
+/// # Errors
+/// [`Stop::SignalMask`].
+pub(crate) fn unblock_signals() -> Result<(), Stop> {
+    SigSet::empty().thread_set_mask().map_err(Stop::SignalMask)
+}

@@ -1,0 +1,105 @@
+//! One SOCK_SEQPACKET connection: whole packets in, whole packets out, nothing that blocks. What
+//! is wrong with a packet ends the connection; a packet that cannot be queued does too, for the
+//! peer learns everything again from `list`.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, getsockopt, sendmsg, sockopt};
+use proto::limits;
+use proto::spawn::{DecodeError, FromFrontd, FromSpawnd, decode, encode};
+
+use crate::sys::message;
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    #[error("closed by the peer")]
+    Closed,
+    #[error("receive: {0}")]
+    Receive(std::io::Error),
+    #[error("packet over {} bytes", limits::SPAWN_PACKET)]
+    Truncated,
+    #[error("packet with {0} unexpected descriptors")]
+    Descriptors(usize),
+    #[error("{0}")]
+    Decode(#[from] DecodeError),
+    #[error("speaks version {0}")]
+    Version(u32),
+    #[error("request before hello")]
+    RequestBeforeHello,
+    #[error("second hello")]
+    SecondHello,
+    #[error("no hello in time")]
+    Silent,
+    #[error("refused: another frontd is connected")]
+    InUse,
+    #[error("send: {0}")]
+    Send(Errno),
+}
+
+pub struct Connection {
+    socket: OwnedFd,
+    /// Never given twice, so that an answer cannot reach a later peer.
+    pub serial: u64,
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Connection {
+    pub fn new(socket: OwnedFd, serial: u64) -> Self {
+        Self { socket, serial }
+    }
+
+    /// The uid on the other end when the connection was made (SO_PEERCRED, unix(7)).
+    ///
+    /// # Errors
+    /// What getsockopt(2) answers.
+    pub fn peer_uid(&self) -> nix::Result<u32> {
+        Ok(getsockopt(&self.socket, sockopt::PeerCredentials)?.uid())
+    }
+
+    /// The next packet; `None` when there is none now. `buffer` is the limit of a packet.
+    ///
+    /// # Errors
+    /// [`Broken`]: the connection must end. No descriptor of the packet stays open.
+    pub fn receive(&self, buffer: &mut [u8]) -> Result<Option<FromFrontd>, Broken> {
+        let received = match message::receive(self.socket.as_fd(), buffer) {
+            Ok(received) => received,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(None),
+            Err(error) => return Err(Broken::Receive(error)),
+        };
+        if !received.fds.is_empty() {
+            return Err(Broken::Descriptors(received.fds.len()));
+        }
+        if received.truncated {
+            return Err(Broken::Truncated);
+        }
+        // An empty packet cannot be told from the end, and both are the end.
+        if received.len == 0 {
+            return Err(Broken::Closed);
+        }
+        Ok(Some(decode(buffer.get(..received.len).unwrap_or_default())?))
+    }
+
+    /// Queues one packet, with a descriptor if there is one to hand over.
+    ///
+    /// # Errors
+    /// [`Broken::Send`] when the kernel does not take it now.
+    pub fn send(&self, packet: &FromSpawnd, fd: Option<BorrowedFd<'_>>) -> Result<(), Broken> {
+        let bytes = encode(packet);
+        let raw: Vec<_> = fd.iter().map(|fd| fd.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let rights = if raw.is_empty() { &[][..] } else { &rights[..] };
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        sendmsg::<UnixAddr>(self.socket.as_raw_fd(), &[IoSlice::new(&bytes)], rights, flags, None)
+            .map_err(Broken::Send)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,298 @@
+//! The loop: one thread, one poll(2), and whose turn each descriptor's news is. Nothing here or
+//! below it blocks.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use nix::unistd::Pid;
+use proto::ids::SessionId;
+use proto::limits;
+
+use crate::connection::Broken;
+use crate::family::Surroundings;
+use crate::folder::{Folders, Owner};
+use crate::policy::Policy;
+use crate::server::{Doors, Entrance};
+use crate::session::{Readiness, State, Table};
+use crate::sweep::Sweeps;
+use crate::{family, log, process, sys};
+
+/// Ending every session takes milliseconds; a process in uninterruptible sleep is not waited for
+/// any longer than this.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+/// While closing, survivors are looked for this often.
+const CLOSING_LOOK: Duration = Duration::from_millis(20);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("poll: {0}")]
+    Poll(Errno),
+    #[error("sessions did not end within {} s", CLOSE_WITHIN.as_secs())]
+    Survivors,
+}
+
+/// Everything that the daemon has.
+pub struct Daemon {
+    pub(crate) policy: Policy,
+    pub(crate) folders: Folders,
+    /// The program that starts every session, by the file opened at start.
+    pub(crate) launch: OwnedFd,
+    pub(crate) as_root: bool,
+    pub(crate) ceiling: u64,
+    pub(crate) table: Table,
+    /// When the first session's first process started: what is older was never a session's.
+    pub(crate) oldest_start: u64,
+    pub(crate) sweeps: Sweeps,
+    pub(crate) doors: Doors,
+    /// One packet of the largest size that is allowed.
+    pub(crate) buffer: Vec<u8>,
+    signals: SignalFd,
+    phase: Phase,
+}
+
+enum Phase {
+    Serving,
+    /// Every session is being ended; no new one begins.
+    Closing {
+        until: Instant,
+    },
+}
+
+/// Whose news a descriptor brings.
+enum Source {
+    Signals,
+    Listener,
+    Active,
+    Greeting(u64),
+    Status(SessionId),
+    Inbox(SessionId),
+    Child,
+}
+
+impl Daemon {
+    pub fn new(
+        policy: Policy,
+        folders: Folders,
+        launch: OwnedFd,
+        as_root: bool,
+        doors: Doors,
+        signals: SignalFd,
+    ) -> Self {
+        let ceiling = process::mark_ceiling();
+        let mut daemon = Self {
+            policy,
+            folders,
+            launch,
+            as_root,
+            ceiling,
+            table: Table::default(),
+            oldest_start: u64::MAX,
+            sweeps: Sweeps::default(),
+            doors,
+            buffer: vec![0; limits::SPAWN_PACKET],
+            signals,
+            phase: Phase::Serving,
+        };
+        daemon.clear_leftovers();
+        daemon
+    }
+
+    /// Serves until it is told to end and every session has.
+    ///
+    /// # Errors
+    /// [`Error`], when poll fails or something cannot be killed.
+    pub fn run(mut self) -> Result<(), Error> {
+        loop {
+            let now = Instant::now();
+            self.expire(now);
+            self.expire_greetings(now);
+            if self.is_over(now)? {
+                return Ok(());
+            }
+            for source in self.wait(now)? {
+                self.serve(&source, Instant::now());
+            }
+        }
+    }
+
+    fn serve(&mut self, source: &Source, now: Instant) {
+        match source {
+            Source::Signals => self.read_signals(now),
+            Source::Listener => self.accept(now),
+            Source::Active => self.read_active(now),
+            Source::Greeting(serial) => self.read_greeting(*serial, now),
+            Source::Status(id) => self.read_status(id, now),
+            Source::Inbox(id) => self.read_inbox(id, now),
+            Source::Child => self.collect(now),
+        }
+    }
+
+    /// Ends every session, then the daemon.
+    pub(crate) fn close(&mut self, now: Instant) {
+        if self.is_closing() {
+            return;
+        }
+        log::info(format_args!("ending every session"));
+        self.phase = Phase::Closing { until: now + CLOSE_WITHIN };
+        let live: Vec<SessionId> = self.table.live().map(|(id, _)| id.clone()).collect();
+        for id in live {
+            self.kill(&id, now);
+        }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing { .. })
+    }
+
+    fn is_over(&mut self, now: Instant) -> Result<bool, Error> {
+        let Phase::Closing { until } = self.phase else { return Ok(false) };
+        // The last proof: no child is left but sweeps, whoever it says it belongs to.
+        let idle = self.table.live().next().is_none() && self.strike_strangers() == 0;
+        if idle && self.sweeps.is_idle() {
+            return Ok(true);
+        }
+        match now < until {
+            true => Ok(false),
+            false if idle => Ok(true),
+            false => Err(Error::Survivors),
+        }
+    }
+
+    fn strike_strangers(&self) -> usize {
+        let claim = family::Claim { root: None, start: self.oldest_start, mark: 0 };
+        let around = Surroundings { started: self.started(), ..Surroundings::default() };
+        family::strike(&claim, &around)
+    }
+
+    /// What an orphan is compared with when it is judged for session `id`.
+    pub(crate) fn surroundings(&self, id: &SessionId) -> Surroundings {
+        let foreign = self.table.live().filter(|(other, _)| *other != id);
+        Surroundings {
+            started: self.started(),
+            foreign_marks: foreign.map(|(_, session)| session.mark).collect(),
+        }
+    }
+
+    fn started(&self) -> std::collections::HashSet<Pid> {
+        let first = self.table.iter().filter_map(|(_, session)| session.child());
+        first.map(|child| child.pid).chain(self.sweeps.pids()).collect()
+    }
+
+    /// Folders of a daemon that was killed, and what may still run of its sessions.
+    fn clear_leftovers(&mut self) {
+        let leftovers = self.folders.leftovers();
+        if leftovers.is_empty() {
+            return;
+        }
+        let marks: std::collections::HashSet<u64> =
+            leftovers.iter().map(|(id, _)| process::mark_of(id, self.ceiling)).collect();
+        let survivors = process::all().into_iter().filter(|p| p.alive);
+        for process in survivors {
+            if process::mark(process.pid).is_some_and(|mark| marks.contains(&mark)) {
+                log::warning(format_args!("killing pid {} of an earlier session", process.pid));
+                family::kill(&process);
+            }
+        }
+        for (session, owner) in leftovers {
+            self.discard(session, owner);
+        }
+    }
+
+    /// Does away with the folder of a session that is over or never began.
+    pub(crate) fn discard(&mut self, session: SessionId, owner: Owner) {
+        if !self.folders.remove_unfinished(&session) {
+            self.sweeps.add(session, owner);
+        }
+    }
+
+    /// Sleeps until there is news or something is due; says whose news, in the order in which it
+    /// is served: a peer that left makes room before the next one's hello is read.
+    fn wait(&self, now: Instant) -> Result<Vec<Source>, Error> {
+        let sources = self.sources(now);
+        let mut fds: Vec<PollFd<'_>> =
+            sources.iter().map(|(fd, _)| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+        match poll(&mut fds, self.timeout(now)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::Poll(errno)),
+        }
+        let news: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
+        let sources = sources.into_iter().zip(news);
+        Ok(sources.filter(|(_, news)| *news).map(|((_, source), _)| source).collect())
+    }
+
+    fn sources(&self, now: Instant) -> Vec<(BorrowedFd<'_>, Source)> {
+        let mut sources = vec![(self.signals.as_fd(), Source::Signals)];
+        sources.extend(self.doors.active.iter().map(|c| (c.as_fd(), Source::Active)));
+        if let Entrance::Listener(listener) = &self.doors.entrance {
+            sources.push((listener.as_fd(), Source::Listener));
+        }
+        for greeting in &self.doors.greetings {
+            let connection = &greeting.connection;
+            sources.push((connection.as_fd(), Source::Greeting(connection.serial)));
+        }
+        for (id, session) in self.table.live() {
+            if let Some(child) = session.child() {
+                sources.push((child.pidfd.as_fd(), Source::Child));
+            }
+            match &session.state {
+                State::Starting(starting) => {
+                    sources.push((starting.status.as_fd(), Source::Status(id.clone())));
+                }
+                State::Running(running) => match &running.readiness {
+                    Readiness::Awaited(inbox) if inbox.listens(now) => {
+                        sources.push((inbox.as_fd(), Source::Inbox(id.clone())));
+                    }
+                    Readiness::Awaited(_) | Readiness::Ready(_) => {}
+                },
+                State::Abandoned(_) | State::Ending(_) | State::Exited { .. } => {}
+            }
+        }
+        sources
+    }
+
+    fn timeout(&self, now: Instant) -> PollTimeout {
+        let sessions = self.table.live().filter_map(|(_, session)| session.next_deadline());
+        let greetings = self.doors.greetings.iter().map(|greeting| greeting.deadline);
+        let closing = self.is_closing().then(|| now + CLOSING_LOOK);
+        let next =
+            sessions.chain(greetings).chain(self.sweeps.next_deadline()).chain(closing).min();
+        match next {
+            None => PollTimeout::NONE,
+            Some(next) => {
+                // Rounded up, or the last millisecond would spin.
+                let wait = next.saturating_duration_since(now) + Duration::from_millis(1);
+                PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
+            }
+        }
+    }
+
+    fn read_signals(&mut self, now: Instant) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            match i32::try_from(signal.ssi_signo).map(Signal::try_from) {
+                Ok(Ok(Signal::SIGCHLD)) => self.collect(now),
+                _ => self.close(now),
+            }
+        }
+    }
+
+    fn accept(&mut self, now: Instant) {
+        let Entrance::Listener(listener) = &self.doors.entrance else { return };
+        match sys::message::accept(listener.as_fd()) {
+            Ok(socket) => self.doors.greet(socket, now),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => log::warning(format_args!("accept: {error}")),
+        }
+    }
+
+    fn expire_greetings(&mut self, now: Instant) {
+        let before = self.doors.greetings.len();
+        self.doors.greetings.retain(|greeting| now < greeting.deadline);
+        if self.doors.greetings.len() < before {
+            self.left(&Broken::Silent, now);
+        }
+    }
+}

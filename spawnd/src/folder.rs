@@ -1,0 +1,259 @@
+//! The folders of the state directory. Those that spawnd works in are its own and nobody else can
+//! write there; what it gives to a user it makes whole first, gives away last, and never enters
+//! again: emptying a session's folder is the work of `launch --sweep`, as that user.
+
+use std::fs::{DirBuilder, File};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::time::{Duration, Instant};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket, sockopt,
+};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmod, fchmodat, fstat, fstatat, mkdirat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, geteuid, unlinkat};
+use proto::ids::{AbsolutePath, SessionId};
+
+use crate::dev_policy::Settings;
+use crate::refusal::Refusal;
+
+/// sockaddr_un's path, without its closing zero (unix(7)).
+const SOCKET_PATH: usize = 107;
+/// The longest name of a socket in a session's folder.
+const LONGEST_SOCKET: &str = "/hook.sock";
+/// A predecessor that is just ending its sessions needs no longer.
+const LOCK_WITHIN: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("folder {path}: {source}")]
+    Make { path: String, source: std::io::Error },
+    #[error("folder {path} belongs to uid {owner}, not to uid {wanted}")]
+    Owner { path: String, owner: u32, wanted: u32 },
+    #[error("folder {path} can be written by others")]
+    Writable { path: String },
+    #[error("folder {path} is closed to user {user}")]
+    Closed { path: String, user: String },
+    #[error("state folder's path is too long for a socket: {over} bytes too many")]
+    TooLong { over: usize },
+    #[error("another spawnd uses state folder {0}")]
+    Locked(AbsolutePath),
+}
+
+/// Whose a session's folder is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// The folder of the sessions' folders, open and locked.
+pub struct Folders {
+    sessions: OwnedFd,
+    path: String,
+    /// Give folders away? Not when the user is the caller.
+    as_root: bool,
+    _lock: Flock<File>,
+}
+
+impl Folders {
+    /// Makes what is missing of the state directory and proves the rest fit. Start only: blocks.
+    ///
+    /// # Errors
+    /// [`Error`] names the folder and what is wrong with it.
+    pub fn open(settings: &Settings) -> Result<Self, Error> {
+        let state = &settings.state;
+        let path = format!("{state}/run/sessions");
+        let longest = path.len() + 1 + 26 + LONGEST_SOCKET.len();
+        if longest > SOCKET_PATH {
+            return Err(Error::TooLong { over: longest - SOCKET_PATH });
+        }
+        let (outer, listed) = if settings.as_root { (0o755, 0o711) } else { (0o700, 0o700) };
+        let failed = |source| Error::Make { path: state.to_string(), source };
+        DirBuilder::new().recursive(true).mode(outer).create(state.as_path()).map_err(failed)?;
+        if settings.as_root {
+            reachable(state, settings.account.user.as_str())?;
+        }
+        let top = File::open(state.as_path()).map_err(failed)?;
+        prove_own(&fstat(&top).map_err(|e| failed(e.into()))?, state.as_str())?;
+
+        let run = own_folder(top.as_fd(), "run", outer, &format!("{state}/run"))?;
+        let lock = lock(run.as_fd(), state)?;
+        let sessions = own_folder(run.as_fd(), "sessions", listed, &path)?;
+        let owner = Owner { uid: settings.account.uid.get(), gid: settings.account.gid };
+        users_folder(top.as_fd(), "workspace", owner, state)?;
+        if settings.as_root {
+            users_folder(top.as_fd(), "home", owner, state)?;
+        }
+        Ok(Self { sessions, path, as_root: settings.as_root, _lock: lock })
+    }
+
+    /// The folder of one session.
+    pub fn path_of(&self, session: &SessionId) -> AbsolutePath {
+        let text = format!("{}/{session}", self.path);
+        AbsolutePath::new(text).expect("a valid path, bounded at start, and 26 plain characters")
+    }
+
+    /// Makes the session's folder with its notify socket, whole, then gives it to the user.
+    ///
+    /// # Errors
+    /// The step that failed. A folder may then be left, for a sweep.
+    pub fn create(&self, session: &SessionId, owner: Owner) -> Result<OwnedFd, Refusal> {
+        let name = session.as_str();
+        let failed = |errno: Errno| Refusal::Start { step: "session folder", errno: errno as i32 };
+        mkdirat(&self.sessions, name, Mode::S_IRWXU).map_err(failed)?;
+        let folder = open_folder(self.sessions.as_fd(), name).map_err(failed)?;
+        let notify = notify_socket(folder.as_fd())
+            .map_err(|errno| Refusal::Start { step: "notify socket", errno: errno as i32 })?;
+        if self.as_root {
+            let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
+            fchownat(&folder, "notify", uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
+            // Last: from here on the user can change what is inside.
+            fchown(&folder, uid, gid).map_err(failed)?;
+        }
+        Ok(notify)
+    }
+
+    /// Removes the name of a folder that a sweep has emptied.
+    ///
+    /// # Errors
+    /// ENOTEMPTY when the sweep could not.
+    pub fn remove(&self, session: &SessionId) -> nix::Result<()> {
+        unlinkat(&self.sessions, session.as_str(), UnlinkatFlags::RemoveDir)
+    }
+
+    /// Removes a folder that was never given away: nobody but us could write in it. `false` when
+    /// it is the user's, for a sweep.
+    pub fn remove_unfinished(&self, session: &SessionId) -> bool {
+        let name = session.as_str();
+        let found = fstatat(&self.sessions, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+        if !self.as_root || found.is_ok_and(|stat| stat.st_uid != geteuid().as_raw()) {
+            return false;
+        }
+        if let Ok(folder) = open_folder(self.sessions.as_fd(), name) {
+            // Missing when the socket could not be bound.
+            let _ = unlinkat(&folder, "notify", UnlinkatFlags::NoRemoveDir);
+        }
+        self.remove(session).is_ok()
+    }
+
+    /// Folders of sessions that an earlier spawnd did not end, and their owners.
+    pub fn leftovers(&self) -> Vec<(SessionId, Owner)> {
+        let Ok(copy) = self.sessions.try_clone() else { return Vec::new() };
+        let Ok(mut entries) = Dir::from_fd(copy) else { return Vec::new() };
+        let sessions = entries.iter().filter_map(|entry| {
+            let session = SessionId::new(entry.ok()?.file_name().to_str().ok()?).ok()?;
+            let stat =
+                fstatat(&self.sessions, session.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+            Some((session, Owner { uid: stat.st_uid, gid: stat.st_gid }))
+        });
+        sessions.collect()
+    }
+}
+
+fn open_folder(parent: BorrowedFd<'_>, name: &str) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(parent, name, flags, Mode::empty())
+}
+
+fn notify_socket(folder: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+    // Before it has a name: no datagram may come in without its sender's credentials.
+    setsockopt(&socket, sockopt::PassCred, &true)?;
+    let name = format!("/proc/self/fd/{}/notify", folder.as_raw_fd());
+    bind(socket.as_raw_fd(), &UnixAddr::new(name.as_str())?)?;
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    fchmodat(folder, "notify", mode, FchmodatFlags::FollowSymlink)?;
+    Ok(socket)
+}
+
+/// A folder below `parent` that is ours alone, with `mode`.
+fn own_folder(
+    parent: BorrowedFd<'_>,
+    name: &str,
+    mode: libc::mode_t,
+    path: &str,
+) -> Result<OwnedFd, Error> {
+    let failed = |e: Errno| Error::Make { path: path.to_owned(), source: e.into() };
+    match mkdirat(parent, name, Mode::S_IRWXU) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(failed(errno)),
+    }
+    let folder = open_folder(parent, name).map_err(failed)?;
+    prove_own(&fstat(&folder).map_err(failed)?, path)?;
+    fchmod(&folder, Mode::from_bits_truncate(mode)).map_err(failed)?;
+    Ok(folder)
+}
+
+fn prove_own(stat: &FileStat, path: &str) -> Result<(), Error> {
+    let (path, wanted) = (path.to_owned(), geteuid().as_raw());
+    if stat.st_uid != wanted {
+        return Err(Error::Owner { path, owner: stat.st_uid, wanted });
+    }
+    if stat.st_mode & 0o022 != 0 {
+        return Err(Error::Writable { path });
+    }
+    Ok(())
+}
+
+/// A folder in our own one that belongs to the user; made and given away if it is missing.
+fn users_folder(
+    parent: BorrowedFd<'_>,
+    name: &str,
+    owner: Owner,
+    state: &AbsolutePath,
+) -> Result<(), Error> {
+    let path = format!("{state}/{name}");
+    let failed = |e: Errno| Error::Make { path: path.clone(), source: e.into() };
+    match mkdirat(parent, name, Mode::S_IRWXU) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(failed(errno)),
+    }
+    let folder = open_folder(parent, name).map_err(failed)?;
+    let found = fstat(&folder).map_err(failed)?.st_uid;
+    if found == owner.uid {
+        return Ok(());
+    }
+    // Ours still: made a moment ago, or a start was cut short between the two calls.
+    if found != geteuid().as_raw() {
+        return Err(Error::Owner { path, owner: found, wanted: owner.uid });
+    }
+    let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
+    fchown(&folder, uid, gid).map_err(failed)
+}
+
+/// Every folder on the way must let the user pass, or each of its sessions would fail.
+fn reachable(state: &AbsolutePath, user: &str) -> Result<(), Error> {
+    for folder in state.as_path().ancestors() {
+        let path = folder.display().to_string();
+        match std::fs::metadata(folder) {
+            Ok(found) if found.mode() & 0o001 != 0 => {}
+            Ok(_) => return Err(Error::Closed { path, user: user.to_owned() }),
+            Err(source) => return Err(Error::Make { path, source }),
+        }
+    }
+    Ok(())
+}
+
+/// Two daemons in one folder would sweep each other's sessions.
+fn lock(run: BorrowedFd<'_>, state: &AbsolutePath) -> Result<Flock<File>, Error> {
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let failed =
+        |e: Errno| Error::Make { path: format!("{state}/run/spawnd.lock"), source: e.into() };
+    let file = openat(run, "spawnd.lock", flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
+    let mut file = File::from(file);
+    let deadline = Instant::now() + LOCK_WITHIN;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((file, Errno::EAGAIN)) if Instant::now() < deadline => file,
+            Err((_, Errno::EAGAIN)) => return Err(Error::Locked(state.clone())),
+            Err((_, errno)) => return Err(failed(errno)),
+        };
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

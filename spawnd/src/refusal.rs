@@ -1,0 +1,68 @@
+//! Why a request is answered with no. The peer's affair, or the user's: nothing is broken here.
+
+use proto::ids::{AbsolutePath, ConversationId, ModelName, SessionId, UnixUser};
+use proto::spawn::{Answer, PermissionMode, RefusalCode};
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Refusal {
+    #[error("another frontd is connected")]
+    InUse,
+    #[error("conversation {conversation} still runs as session {session}")]
+    ConversationRuns { conversation: ConversationId, session: SessionId },
+    #[error("session {0} was used before")]
+    SessionUsed(SessionId),
+    #[error("no such session: {0}")]
+    NoSession(SessionId),
+    #[error("policy names no user {0}")]
+    User(UnixUser),
+    #[error("user {user} may not use permission mode {}", mode.as_str())]
+    Mode { user: UnixUser, mode: PermissionMode },
+    #[error("user {user} may not use model {model}")]
+    Model { user: UnixUser, model: ModelName },
+    #[error("workspace {workspace} is outside the roots of user {user}")]
+    Workspace { user: UnixUser, workspace: AbsolutePath },
+    #[error("claude was not on PATH when spawnd started")]
+    ClaudeNotFound,
+    #[error("{0} sessions run, which is the limit")]
+    Full(usize),
+    #[error("spawnd is ending")]
+    Closing,
+    /// launch looked at the user's world and stopped.
+    #[error("{message}")]
+    Launch { code: RefusalCode, message: String },
+    #[error("launch failed at {step}: {}", std::io::Error::from_raw_os_error(*errno))]
+    LaunchStep { step: String, errno: i32 },
+    #[error("launch ended without a record")]
+    LaunchSilent,
+    #[error("launch wrote no readable record")]
+    LaunchGarbled,
+    #[error("start took longer than {0} s")]
+    Deadline(u64),
+    #[error("{step}: {}", std::io::Error::from_raw_os_error(*errno))]
+    Start { step: &'static str, errno: i32 },
+}
+
+impl Refusal {
+    pub fn code(&self) -> RefusalCode {
+        match self {
+            Self::InUse => RefusalCode::InUse,
+            Self::ConversationRuns { .. } | Self::SessionUsed(_) => RefusalCode::StillRunning,
+            Self::NoSession(_) => RefusalCode::NoSession,
+            Self::User(_) => RefusalCode::UserNotAllowed,
+            Self::Mode { .. } | Self::Model { .. } => RefusalCode::NotAllowed,
+            Self::Workspace { .. } => RefusalCode::WorkspaceNotAllowed,
+            Self::ClaudeNotFound => RefusalCode::ClaudeMissing,
+            Self::Full(_) | Self::Closing => RefusalCode::Busy,
+            Self::Launch { code, .. } => *code,
+            Self::LaunchStep { .. }
+            | Self::LaunchSilent
+            | Self::LaunchGarbled
+            | Self::Deadline(_)
+            | Self::Start { .. } => RefusalCode::StartFailed,
+        }
+    }
+
+    pub fn answer(&self) -> Answer {
+        Answer::Refused { code: self.code(), message: self.to_string() }
+    }
+}

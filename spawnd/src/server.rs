@@ -1,0 +1,302 @@
+//! The socket side: who may connect, hello, and the table of the privileged surface.
+//!
+//! One connection is active. Others may wait for their hello, a bounded number for a bounded
+//! time, so that a silent peer cannot keep frontd out; a hello beside an active connection is
+//! answered `in_use` (as the answer to request 0) and closed.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal as Unix;
+use proto::ids::SessionId;
+use proto::limits;
+use proto::spawn::{Answer, Call, Event, FromFrontd, FromSpawnd, Signal, Spawn, VERSION};
+
+use crate::connection::{Broken, Connection};
+use crate::daemon::Daemon;
+use crate::policy::{self, Facts};
+use crate::refusal::Refusal;
+use crate::session::{Course, Origin, Outcome, Running, State};
+use crate::{family, log, spawn, sys};
+
+/// Connections that have not said hello yet.
+const GREETINGS: usize = 8;
+/// Packets read in one turn of the loop: exits and readiness are not kept waiting.
+const AT_ONCE: usize = 16;
+/// A claude that does not end on SIGTERM is killed.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where peers come from.
+pub enum Entrance {
+    /// One connection, made by our parent: its end is the daemon's.
+    Single,
+    Listener(OwnedFd),
+}
+
+pub struct Greeting {
+    pub connection: Connection,
+    pub deadline: Instant,
+}
+
+pub struct Doors {
+    pub entrance: Entrance,
+    pub greetings: Vec<Greeting>,
+    pub active: Option<Connection>,
+    pub peers: [u32; 3],
+    next_serial: u64,
+}
+
+/// How a call is answered.
+enum Reply {
+    Now(Answer),
+    WithLeader(Answer, OwnedFd),
+    /// By what becomes of the start.
+    Later,
+}
+
+impl Doors {
+    /// `peers`: the uids that may connect.
+    pub fn new(entrance: Entrance, peers: [u32; 3]) -> Self {
+        Self { entrance, greetings: Vec::new(), active: None, peers, next_serial: 1 }
+    }
+
+    /// Lets a connection wait for its hello, if the kernel says that its peer may.
+    pub fn greet(&mut self, socket: OwnedFd, now: Instant) {
+        let connection = Connection::new(socket, self.next_serial);
+        self.next_serial += 1;
+        match connection.peer_uid() {
+            Ok(uid) if !self.peers.contains(&uid) => {
+                log::warning(format_args!("connection of uid {uid} refused"));
+            }
+            Ok(_) if self.greetings.len() >= GREETINGS => {
+                log::warning(format_args!("connection refused: too many wait for their hello"));
+            }
+            Ok(_) => {
+                let deadline = now + limits::HELLO_WITHIN;
+                self.greetings.push(Greeting { connection, deadline });
+            }
+            Err(errno) => log::warning(format_args!("peer of a connection: {errno}")),
+        }
+    }
+
+    /// No peer is left that could come back.
+    pub fn is_deserted(&self) -> bool {
+        matches!(self.entrance, Entrance::Single)
+            && self.active.is_none()
+            && self.greetings.is_empty()
+    }
+}
+
+impl Daemon {
+    /// THE PRIVILEGED SURFACE. Whatever a frontd can make this process do is a line here.
+    fn perform(&mut self, call: Call, origin: Origin, now: Instant) -> Result<Reply, Refusal> {
+        match call {
+            Call::Spawn(request) => self.spawn(&request, origin, now),
+            Call::Signal { session, signal } => self.signal(&session, signal, now),
+            Call::List { after } => Ok(self.list(after.as_ref())),
+            Call::Adopt { session } => self.adopt(session),
+            Call::Forget { session } => self.forget(&session),
+        }
+    }
+
+    fn spawn(&mut self, request: &Spawn, origin: Origin, now: Instant) -> Result<Reply, Refusal> {
+        if self.is_closing() {
+            return Err(Refusal::Closing);
+        }
+        self.table.admit(&request.session, request.conversation, &request.user)?;
+        if self.sweeps.holds(&request.session) {
+            return Err(Refusal::SessionUsed(request.session.clone()));
+        }
+        let facts = Facts {
+            live_sessions: self.table.live().count(),
+            folder: self.folders.path_of(&request.session),
+            drop_root: self.as_root,
+        };
+        let plan = policy::judge(&self.policy, request, facts)?;
+        let started = spawn::prepare(&self.folders, &plan)
+            .and_then(|inbox| spawn::start(&plan, inbox, &self.launch, self.ceiling, origin, now));
+        match started {
+            Ok(session) => {
+                self.oldest_start = self.oldest_start.min(session.start);
+                self.table.insert(request.session.clone(), session);
+                Ok(Reply::Later)
+            }
+            Err(refusal) => {
+                let owner = crate::folder::Owner { uid: plan.identity.uid, gid: plan.identity.gid };
+                self.discard(request.session.clone(), owner);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn signal(&mut self, id: &SessionId, signal: Signal, now: Instant) -> Result<Reply, Refusal> {
+        let around = self.surroundings(id);
+        let session = self.table.get_mut(id).ok_or_else(|| Refusal::NoSession(id.clone()))?;
+        let claim = session.claim();
+        match &mut session.state {
+            State::Running(running) => {
+                log::info(format_args!("session {id}: {signal:?} asked for"));
+                match signal {
+                    Signal::Int => send(running, Unix::SIGINT),
+                    Signal::Term => {
+                        send(running, Unix::SIGTERM);
+                        // The first one counts: repeating it must not put off the end.
+                        if matches!(running.course, Course::Onward) {
+                            running.course = Course::Stopping { kill_at: now + STOP_WITHIN };
+                        }
+                    }
+                    Signal::Kill => {
+                        family::strike(&claim, &around);
+                        running.course = Course::Stopping { kill_at: now + crate::reap::AGAIN };
+                    }
+                }
+            }
+            // It is being killed already.
+            State::Ending(ending) if matches!(ending.outcome, Outcome::Exit { .. }) => {}
+            State::Starting(_) | State::Abandoned(_) | State::Ending(_) | State::Exited { .. } => {
+                return Err(Refusal::NoSession(id.clone()));
+            }
+        }
+        Ok(Reply::Now(Answer::Done {}))
+    }
+
+    fn list(&self, after: Option<&SessionId>) -> Reply {
+        let (sessions, more) = self.table.page(after);
+        Reply::Now(Answer::Sessions { sessions, more })
+    }
+
+    fn adopt(&self, session: SessionId) -> Result<Reply, Refusal> {
+        match self.table.get(&session).map(|s| &s.state) {
+            Some(State::Running(running)) => {
+                let leader = running.leader.try_clone().map_err(|error| Refusal::Start {
+                    step: "terminal",
+                    errno: error.raw_os_error().unwrap_or(0),
+                })?;
+                Ok(Reply::WithLeader(Answer::Adopted { session }, leader))
+            }
+            Some(
+                State::Starting(_) | State::Abandoned(_) | State::Ending(_) | State::Exited { .. },
+            )
+            | None => Err(Refusal::NoSession(session)),
+        }
+    }
+
+    fn forget(&mut self, session: &SessionId) -> Result<Reply, Refusal> {
+        self.table.forget(session)?;
+        Ok(Reply::Now(Answer::Done {}))
+    }
+
+    /// Reads the active connection.
+    pub(crate) fn read_active(&mut self, now: Instant) {
+        for _ in 0..AT_ONCE {
+            let Some(active) = &self.doors.active else { return };
+            let serial = active.serial;
+            let result = match active.receive(&mut self.buffer) {
+                Ok(None) => return,
+                Ok(Some(FromFrontd::Hello { .. })) => Err(Broken::SecondHello),
+                Ok(Some(FromFrontd::Request { id, call })) => {
+                    let origin = Origin { connection: serial, request: id };
+                    match self.perform(call, origin, now) {
+                        Ok(Reply::Later) => {}
+                        Ok(Reply::Now(answer)) => self.answer(origin, answer, None),
+                        Ok(Reply::WithLeader(answer, leader)) => {
+                            self.answer(origin, answer, Some(&leader));
+                        }
+                        Err(refusal) => self.refuse(origin, &refusal),
+                    }
+                    Ok(())
+                }
+                Err(broken) => Err(broken),
+            };
+            if let Err(broken) = result {
+                return self.disconnect(&broken, now);
+            }
+        }
+    }
+
+    /// Reads a connection that has not said hello.
+    pub(crate) fn read_greeting(&mut self, serial: u64, now: Instant) {
+        let is_it = |greeting: &Greeting| greeting.connection.serial == serial;
+        let Some(place) = self.doors.greetings.iter().position(is_it) else { return };
+        let Some(greeting) = self.doors.greetings.get(place) else { return };
+        let received = greeting.connection.receive(&mut self.buffer);
+        if matches!(received, Ok(None)) {
+            return;
+        }
+        let connection = self.doors.greetings.swap_remove(place).connection;
+        match self.welcome(&connection, received) {
+            Ok(()) => {
+                log::info(format_args!("frontd connected"));
+                self.doors.active = Some(connection);
+            }
+            Err(broken) => self.left(&broken, now),
+        }
+    }
+
+    /// Both sides say hello; ours is said even to another version, so that the peer can name it.
+    fn welcome(
+        &self,
+        connection: &Connection,
+        received: Result<Option<FromFrontd>, Broken>,
+    ) -> Result<(), Broken> {
+        let version = match received? {
+            Some(FromFrontd::Hello { version }) => version,
+            Some(FromFrontd::Request { .. }) | None => return Err(Broken::RequestBeforeHello),
+        };
+        connection.send(&FromSpawnd::Hello { version: VERSION }, None)?;
+        if version != VERSION {
+            return Err(Broken::Version(version));
+        }
+        if self.doors.active.is_some() {
+            let answer = Refusal::InUse.answer();
+            connection.send(&FromSpawnd::Answer { id: 0, answer }, None)?;
+            return Err(Broken::InUse);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn refuse(&mut self, origin: Origin, refusal: &Refusal) {
+        log::info(format_args!("refused: {:?}", refusal.to_string()));
+        self.answer(origin, refusal.answer(), None);
+    }
+
+    /// Answers the connection that asked, if it is still there.
+    pub(crate) fn answer(&mut self, origin: Origin, answer: Answer, leader: Option<&OwnedFd>) {
+        let packet = FromSpawnd::Answer { id: origin.request, answer };
+        match &self.doors.active {
+            Some(active) if active.serial == origin.connection => {
+                let sent = active.send(&packet, leader.map(|fd| fd.as_fd()));
+                if let Err(broken) = sent {
+                    self.disconnect(&broken, Instant::now());
+                }
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// Tells the active connection; whoever comes later learns it from `list`.
+    pub(crate) fn tell(&mut self, event: Event) {
+        let Some(active) = &self.doors.active else { return };
+        if let Err(broken) = active.send(&FromSpawnd::Event(event), None) {
+            self.disconnect(&broken, Instant::now());
+        }
+    }
+
+    fn disconnect(&mut self, broken: &Broken, now: Instant) {
+        self.doors.active = None;
+        self.left(broken, now);
+    }
+
+    /// After a connection was dropped.
+    pub(crate) fn left(&mut self, broken: &Broken, now: Instant) {
+        log::info(format_args!("connection ended: {:?}", broken.to_string()));
+        if self.doors.is_deserted() {
+            self.close(now);
+        }
+    }
+}
+
+fn send(running: &Running, signal: Unix) {
+    // A claude that ended a moment ago is reported by its exit.
+    let _ = sys::pidfd::signal(running.child.pidfd.as_fd(), signal);
+}

@@ -1,0 +1,132 @@
+//! Acting on a plan: the session's folder, a terminal, the plan on a sealed memfd, and launch.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child as Process, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::pty::{PtyMaster, grantpt, posix_openpt, unlockpt};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::{Pid, pipe2};
+use proto::launch::Plan;
+
+use crate::folder::Folders;
+use crate::notify::Inbox;
+use crate::process;
+use crate::refusal::Refusal;
+use crate::session::{Child, Origin, Session, Starting, State};
+use crate::status::Status;
+use crate::sys;
+
+/// From the request to claude's exec: a few milliseconds, but the workspace may lie on a network
+/// file system that hangs.
+pub const START_WITHIN: Duration = Duration::from_secs(20);
+
+/// Starts launch with `plan`. The folder exists; on an error it is left for a sweep.
+///
+/// # Errors
+/// The step that failed.
+pub fn start(
+    plan: &Plan,
+    inbox: Inbox,
+    launch: &OwnedFd,
+    ceiling: u64,
+    origin: Origin,
+    now: Instant,
+) -> Result<Session, Refusal> {
+    let (leader, follower) = terminal().map_err(failed("terminal"))?;
+    let (status, status_end) = status_pipe().map_err(failed("status pipe"))?;
+    let sealed = sealed(plan).map_err(failed("plan"))?;
+
+    let mut command = Command::new(by_descriptor(launch));
+    command.arg0("launch").env_clear().current_dir("/");
+    let copy = || follower.try_clone().map_err(failed("terminal"));
+    command.stdin(Stdio::from(copy()?)).stdout(Stdio::from(copy()?)).stderr(Stdio::from(copy()?));
+    sys::exec::with_status_and_plan(&mut command, status_end, sealed);
+    let pid = pid_of(&command.spawn().map_err(failed("launch"))?);
+    // The command holds our copies of the follower and of the pipe's other end: with them open
+    // neither a hang-up nor an end of file could be seen.
+    drop(command);
+
+    // An unreaped child keeps its number, so this cannot name another process.
+    let pidfd = sys::pidfd::open(pid).map_err(|error| {
+        // Out of descriptors: a process that cannot be watched must not go on.
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        failed("pidfd")(error)
+    })?;
+    Ok(Session {
+        conversation: plan.conversation,
+        user: plan.identity.user.clone(),
+        owner: crate::folder::Owner { uid: plan.identity.uid, gid: plan.identity.gid },
+        mark: process::mark_of(&plan.session, ceiling),
+        start: process::one(pid).map_or(0, |p| p.start),
+        state: State::Starting(Starting {
+            child: Child { pid, pidfd },
+            leader,
+            inbox,
+            status: Status::new(status),
+            deadline: now + START_WITHIN,
+            origin,
+        }),
+    })
+}
+
+/// The folder with its notify socket, on which the session's readiness is heard.
+///
+/// # Errors
+/// The step that failed.
+pub fn prepare(folders: &Folders, plan: &Plan) -> Result<Inbox, Refusal> {
+    let owner = crate::folder::Owner { uid: plan.identity.uid, gid: plan.identity.gid };
+    folders.create(&plan.session, owner).map(Inbox::new)
+}
+
+/// A program by the file that was opened at start: the path may lead elsewhere by now.
+pub fn by_descriptor(program: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", program.as_raw_fd()))
+}
+
+/// The kernel's process ids fit in its pid_t.
+pub fn pid_of(child: &Process) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).expect("a pid of the kernel is a positive pid_t"))
+}
+
+fn failed<E: Into<std::io::Error>>(step: &'static str) -> impl Fn(E) -> Refusal {
+    move |error| Refusal::Start { step, errno: error.into().raw_os_error().unwrap_or(0) }
+}
+
+/// Leader and follower, both CLOEXEC.
+fn terminal() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let leader: PtyMaster = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)?;
+    grantpt(&leader)?;
+    unlockpt(&leader)?;
+    let follower = sys::terminal::follower(leader.as_fd())?;
+    Ok((leader.into(), follower))
+}
+
+/// Only our end does not block: launch's is a plain pipe.
+fn status_pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((read, write))
+}
+
+/// The plan on a memory file that nobody can change any more; it holds the session's secret, so
+/// it is no argument and no variable.
+fn sealed(plan: &Plan) -> std::io::Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = File::from(memfd_create("plan", flags)?);
+    let bytes = serde_json::to_vec(plan).map_err(std::io::Error::other)?;
+    file.write_all(&bytes)?;
+    let seals = SealFlag::F_SEAL_SEAL
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_WRITE;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))
+        .map_err(|errno: Errno| std::io::Error::from(errno))?;
+    Ok(file.into())
+}

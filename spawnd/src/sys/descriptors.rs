@@ -1,0 +1,42 @@
+//! File descriptors that came with the process, and whole ranges of them.
+
+use std::io;
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
+
+/// Owns the inherited descriptor `number` from now on and makes it CLOEXEC.
+///
+/// The caller names each inherited number once, at start, before anything else was opened: a
+/// number below 3 is refused because the standard library owns those.
+///
+/// # Errors
+/// EBADF if the descriptor is not open.
+pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number <= 2 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: F_SETFD takes an integer and touches no memory of ours; a number that is not open
+    // answers EBADF.
+    super::check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: the call above proved that the descriptor is open; by this function's contract
+    // nothing else in the process owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Closes every descriptor from `first` on. For a process that has opened none of its own yet.
+///
+/// # Errors
+/// What close_range(2) answers.
+pub fn close_from(first: u32) -> io::Result<()> {
+    range(first, 0)
+}
+
+/// Marks every descriptor from `first` on CLOEXEC. Async-signal-safe.
+pub(super) fn cloexec_from(first: u32) -> io::Result<()> {
+    range(first, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+fn range(first: u32, flags: libc::c_uint) -> io::Result<()> {
+    // SAFETY: close_range takes three integers. Callers close only what no object of theirs owns.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
