@@ -1,0 +1,317 @@
+//! The CLI's transcript of the conversation, one JSON object a line: does it have a message, and
+//! how many tokens has the turn cost? Only what was added since the push is ever read.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use proto::bridge::TokenUsage;
+use proto::ids::{ConversationId, MessageId};
+use serde::Deserialize;
+
+/// Bytes that one search reads. A message without receipt stands at the start of what was added.
+const SEARCHED: u64 = 16 * 1024 * 1024;
+/// Bytes that one count of tokens reads; the rest is left for the next one.
+const COUNTED: u64 = 16 * 1024 * 1024;
+/// A longer line is passed over: a model's message has at most some 500 KiB.
+const LINE: usize = 4 * 1024 * 1024;
+/// Messages of the model in one turn that are told apart.
+const MESSAGES: usize = 4096;
+
+pub(crate) struct Transcript {
+    path: PathBuf,
+    /// Where a search begins: before the first message that lacks its receipt.
+    search_from: u64,
+    /// Where the next count of tokens begins.
+    count_from: u64,
+    /// Tokens of each of the turn's messages: the CLI repeats them with every block of a message.
+    turn: Vec<(String, Tokens)>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+struct Tokens {
+    input_tokens: u64,
+    output_tokens: u64,
+    cache_read_input_tokens: u64,
+    cache_creation_input_tokens: u64,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    r#type: String,
+    message: Message,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    id: String,
+    usage: Tokens,
+}
+
+impl Transcript {
+    pub(crate) fn new(config_dir: &Path, workspace: &Path, conversation: ConversationId) -> Self {
+        let folder = slug(&workspace.to_string_lossy());
+        let path = config_dir.join("projects").join(folder).join(format!("{conversation}.jsonl"));
+        let mut transcript = Self { path, search_from: 0, count_from: 0, turn: Vec::new() };
+        transcript.pushed(true);
+        transcript
+    }
+
+    /// A hook names the transcript: its word is better than our guess.
+    pub(crate) fn is_at(&mut self, path: &str) {
+        if self.path.as_os_str() != path && path.starts_with('/') {
+            self.path = PathBuf::from(path);
+            self.search_from = 0;
+            self.count_from = 0;
+        }
+    }
+
+    /// A message leaves for claude; `alone` when no earlier one lacks its receipt.
+    pub(crate) fn pushed(&mut self, alone: bool) {
+        let end = std::fs::metadata(&self.path).map_or(0, |data| data.len());
+        if alone {
+            self.search_from = end;
+        }
+        self.count_from = end;
+        self.turn.clear();
+    }
+
+    /// Is the message in what was added since it was pushed?
+    pub(crate) fn has(&self, message: &MessageId) -> bool {
+        // As JSON has it inside a text: the attribute's quotation marks are escaped.
+        let tag = format!("message_id=\\\"{message}\\\"");
+        let found = |line: &[u8]| std::str::from_utf8(line).is_ok_and(|line| line.contains(&tag));
+        let mut has = false;
+        self.lines(self.search_from, SEARCHED, |line| {
+            has = has || found(line);
+        });
+        has
+    }
+
+    /// The turn's tokens so far; `None` when the transcript tells none.
+    pub(crate) fn usage(&mut self) -> Option<TokenUsage> {
+        let mut turn = std::mem::take(&mut self.turn);
+        self.count_from = self.lines(self.count_from, COUNTED, |line| count(line, &mut turn));
+        self.turn = turn;
+        if self.turn.is_empty() {
+            return None;
+        }
+        let sum = |of: fn(&Tokens) -> u64| {
+            self.turn.iter().fold(0, |sum: u64, (_, tokens)| sum.saturating_add(of(tokens)))
+        };
+        Some(TokenUsage {
+            input_tokens: sum(|tokens| tokens.input_tokens),
+            output_tokens: sum(|tokens| tokens.output_tokens),
+            cache_read_input_tokens: sum(|tokens| tokens.cache_read_input_tokens),
+            cache_creation_input_tokens: sum(|tokens| tokens.cache_creation_input_tokens),
+        })
+    }
+
+    /// Calls `each` with every complete line in the `bound` bytes after `from`; tells where the
+    /// last of them ended.
+    fn lines(&self, from: u64, bound: u64, mut each: impl FnMut(&[u8])) -> u64 {
+        let Some(file) = open_at(&self.path, from) else {
+            return from;
+        };
+        let mut reader = BufReader::with_capacity(64 * 1024, file.take(bound));
+        let mut line = Vec::new();
+        let mut end = from;
+        loop {
+            line.clear();
+            match read_line(&mut reader, &mut line) {
+                Some(length) => end += length,
+                None => return end,
+            }
+            each(&line);
+        }
+    }
+}
+
+fn open_at(path: &Path, from: u64) -> Option<File> {
+    let mut file = super::open_plain(path)?;
+    // Nothing was added: no need for the buffer.
+    if file.metadata().ok()?.len() <= from {
+        return None;
+    }
+    file.seek(SeekFrom::Start(from)).ok()?;
+    Some(file)
+}
+
+/// One line with its end, into `line` unless it is longer than [`LINE`] (then nothing of it).
+/// `None` at the end, or when what is left has no end yet.
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> Option<u64> {
+    let mut length = 0;
+    loop {
+        let piece = reader.fill_buf().ok().filter(|piece| !piece.is_empty())?;
+        let end = piece.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
+        let taken = end.unwrap_or(piece.len());
+        length += u64::try_from(taken).ok()?;
+        if length <= LINE as u64 {
+            line.extend_from_slice(piece.get(..taken)?);
+        } else {
+            line.clear();
+        }
+        reader.consume(taken);
+        if end.is_some() {
+            return Some(length);
+        }
+    }
+}
+
+fn count(line: &[u8], turn: &mut Vec<(String, Tokens)>) {
+    // Most bytes of a transcript are other lines; only a model's message is worth parsing.
+    let Ok(text) = std::str::from_utf8(line) else { return };
+    if !text.contains("\"usage\":{") || !text.contains("\"type\":\"assistant\"") {
+        return;
+    }
+    let Ok(line) = serde_json::from_str::<Line>(text) else { return };
+    if line.r#type != "assistant" {
+        return;
+    }
+    let Message { id, usage } = line.message;
+    match turn.iter().rposition(|(known, _)| *known == id) {
+        Some(at) => turn[at].1 = usage,
+        None if turn.len() < MESSAGES => turn.push((id, usage)),
+        None => {}
+    }
+}
+
+/// The CLI's name for the folder of a workspace: every UTF-16 unit outside `[a-zA-Z0-9]` becomes
+/// `-`; of more than 200, the first 200, `-`, and a hash in base 36.
+fn slug(workspace: &str) -> String {
+    let plain: String = workspace
+        .encode_utf16()
+        .map(|unit| match u8::try_from(unit) {
+            Ok(byte) if byte.is_ascii_alphanumeric() => char::from(byte),
+            _ => '-',
+        })
+        .collect();
+    if plain.len() <= 200 {
+        return plain;
+    }
+    let hash = workspace
+        .encode_utf16()
+        .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    format!("{}-{}", plain.get(..200).unwrap_or_default(), base36(hash.unsigned_abs()))
+}
+
+fn base36(mut number: u32) -> String {
+    let mut digits = Vec::new();
+    loop {
+        digits.push(char::from_digit(number % 36, 36).unwrap_or('0'));
+        number /= 36;
+        if number == 0 {
+            return digits.iter().rev().collect();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    struct Folder {
+        _folder: tempfile::TempDir,
+        file: PathBuf,
+    }
+
+    impl Folder {
+        fn new() -> (Self, Transcript) {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("t.jsonl");
+            let mut transcript = Transcript {
+                path: PathBuf::new(),
+                search_from: 0,
+                count_from: 0,
+                turn: Vec::new(),
+            };
+            transcript.is_at(file.to_str().unwrap());
+            (Self { _folder: folder, file }, transcript)
+        }
+
+        fn add(&self, text: &str) {
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.create(true).append(true).open(&self.file).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        }
+    }
+
+    fn said(id: &str, output: u64) -> String {
+        let line = serde_json::json!({"parentUuid": null, "type": "assistant", "message": {"id": id,
+            "content": [{"type": "text", "text": "\"usage\":{"}],
+            "usage": {"input_tokens": 10, "output_tokens": output, "service_tier": "standard"}}});
+        format!("{line}\n")
+    }
+
+    #[test]
+    fn tokens_are_those_of_distinct_messages_since_the_push() {
+        let (folder, mut transcript) = Folder::new();
+        assert_eq!(transcript.usage(), None, "no file");
+        folder.add(&said("before", 1000));
+        transcript.pushed(true);
+        assert_eq!(transcript.usage(), None, "nothing was added");
+        folder.add(&said("a", 1));
+        folder.add(&said("a", 42));
+        folder
+            .add("{\"type\":\"user\",\"message\":{\"content\":\"\\\"usage\\\":{\"}}\nnonsense\n\n");
+        let usage = transcript.usage().unwrap();
+        assert_eq!((usage.input_tokens, usage.output_tokens), (10, 42));
+        let (start, rest) = (said("b", 8).split_at(30).0.to_owned(), said("b", 8)[30..].to_owned());
+        folder.add(&start);
+        assert_eq!(transcript.usage().unwrap().output_tokens, 42, "half a line waits");
+        folder.add(&rest);
+        assert_eq!(transcript.usage().unwrap().output_tokens, 50);
+        transcript.pushed(true);
+        assert_eq!(transcript.usage(), None, "a new turn");
+    }
+
+    #[test]
+    fn a_message_is_found_only_in_what_was_added() {
+        let (folder, mut transcript) = Folder::new();
+        let id = MessageId::new("m1").unwrap();
+        let line = |id: &str| {
+            let text =
+                format!("<channel source=\"synthesis\" message_id=\"{id}\">\nhi\n</channel>");
+            format!("{}\n", serde_json::json!({"type": "user", "message": {"content": text}}))
+        };
+        folder.add(&line("m1"));
+        transcript.pushed(true);
+        assert!(!transcript.has(&id), "an older line");
+        folder.add(&line("m10"));
+        assert!(!transcript.has(&id), "another id");
+        folder.add(&line("m1"));
+        transcript.pushed(false);
+        assert!(transcript.has(&id), "a later push does not hide it");
+        assert!(transcript.usage().is_none());
+    }
+
+    #[test]
+    fn a_line_without_end_or_measure_does_no_harm() {
+        let (folder, mut transcript) = Folder::new();
+        folder.add(&"x".repeat(LINE + 1));
+        assert_eq!(transcript.usage(), None);
+        folder.add("\n");
+        folder.add(&said("a", 3));
+        assert_eq!(transcript.usage().unwrap().output_tokens, 3);
+    }
+
+    #[test]
+    fn a_fifo_or_folder_is_not_read() {
+        let (folder, mut transcript) = Folder::new();
+        nix::unistd::mkfifo(&folder.file, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert_eq!(transcript.usage(), None);
+        transcript.is_at("/proc");
+        assert_eq!(transcript.usage(), None);
+    }
+
+    #[test]
+    fn the_folder_is_named_as_the_cli_names_it() {
+        assert_eq!(slug("/home/a.b/w_s"), "-home-a-b-w-s");
+        assert_eq!(slug("/ü/😀"), "---".to_owned() + "--");
+        let long = slug(&format!("/{}", "a".repeat(250)));
+        assert!(long.starts_with(&format!("-{}-", "a".repeat(199))), "{long}");
+        assert_eq!(base36(35 * 36 + 10), "za");
+    }
+}

@@ -1,0 +1,398 @@
+//! The state machine of a session's voice: what frontd, claude, its hooks and its files say comes
+//! in, what to do about it comes out. No I/O, no clock: the time is an argument.
+//!
+//! It promises: every event leaves in the order in which it happened and is sent again until
+//! frontd holds it; a message goes to claude at most once; each pushed message ends as received
+//! or missed; each reply of claude gets one answer.
+
+mod words;
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use proto::bridge::{
+    self, ChannelState, Event, FromChannel, FromFrontd, Hello, Meta, ReplyRefusal, TokenUsage,
+};
+use proto::hook::{HookBody, HookEvent};
+use proto::ids::{MessageId, Seq};
+use proto::limits::{MESSAGE_TEXT, VERDICT_WITHIN};
+
+use crate::outbox::{Entry, Outbox, Refused, Weight};
+use crate::pushes::{Admission, Pushes};
+use crate::testimony;
+pub(crate) use words::{Action, Answer, CallId, Identity, Input, Reply};
+use words::{FULL, NOT_AN_ID, TOO_LONG};
+
+/// Calls of the reply tool that wait for a verdict. claude makes them one after the other.
+const WAITING: usize = 64;
+
+enum Standing {
+    Starting,
+    Registered,
+    Skipped { reason: String },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Down,
+    /// hello was sent, hello_ack did not come.
+    Greeting,
+    Up,
+}
+
+struct Waiting {
+    seq: Seq,
+    call: CallId,
+    until: Instant,
+}
+
+pub(crate) struct Voice {
+    identity: Identity,
+    standing: Standing,
+    link: Link,
+    outbox: Outbox,
+    pushes: Pushes,
+    waiting: VecDeque<Waiting>,
+    /// The outbox is full, and that was said.
+    dropping: bool,
+}
+
+impl Voice {
+    pub(crate) fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            standing: Standing::Starting,
+            link: Link::Down,
+            outbox: Outbox::default(),
+            pushes: Pushes::default(),
+            waiting: VecDeque::new(),
+            dropping: false,
+        }
+    }
+
+    /// Takes one input and adds what it asks for, in order, to `out`.
+    pub(crate) fn input(&mut self, now: Instant, input: Input, out: &mut Vec<Action>) {
+        match input {
+            Input::Connected => self.greet(out),
+            Input::Disconnected => {
+                self.link = Link::Down;
+                out.push(Action::StopWatching);
+            }
+            Input::Frame(frame) => self.heard(now, frame, out),
+            Input::Reply { call, reply, usage } => self.reply(now, call, reply, usage, out),
+            Input::Hook { body, usage } => self.hook(body, usage, out),
+            Input::Registered => self.registered(now, out),
+            Input::Skipped { reason } => self.skipped(reason, out),
+            Input::Searched { message, found } => self.searched(message, found, out),
+            Input::Idle => self.tell(&Event::Idle {}, Weight::TurnEnd, out),
+            Input::Tick => self.tick(now, out),
+        }
+    }
+
+    /// When [`Input::Tick`] is due; `None` while nothing is open, so that an idle session sleeps.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let verdict = self.waiting.front().map(|waiting| waiting.until);
+        [verdict, self.pushes.next_due()].into_iter().flatten().min()
+    }
+
+    pub(crate) fn is_registered(&self) -> bool {
+        matches!(self.standing, Standing::Registered)
+    }
+
+    // ---- frontd ----
+
+    fn greet(&mut self, out: &mut Vec<Action>) {
+        self.link = Link::Greeting;
+        let hello = FromChannel::Hello(Hello {
+            version: bridge::VERSION,
+            openclaw_session: self.identity.session.clone(),
+            claude_session: self.identity.conversation,
+            pid: self.identity.pid,
+            token: self.identity.token.clone(),
+            state: match self.standing {
+                Standing::Starting => ChannelState::Starting,
+                Standing::Registered => ChannelState::Registered,
+                Standing::Skipped { .. } => ChannelState::Skipped,
+            },
+            last_message_id: self.pushes.last().cloned(),
+        });
+        out.push(Action::Send(encode(&hello)));
+    }
+
+    fn heard(&mut self, now: Instant, frame: FromFrontd, out: &mut Vec<Action>) {
+        match (self.link, frame) {
+            // The rest of a connection that was given up.
+            (Link::Down, _) => {}
+            (_, FromFrontd::Ping {}) => out.push(Action::Send(encode(&FromChannel::Pong {}))),
+            (Link::Greeting, FromFrontd::HelloAck { version, received }) => {
+                self.welcomed(version, received, out);
+            }
+            (
+                Link::Greeting,
+                FromFrontd::Inbound { .. } | FromFrontd::Ack { .. } | FromFrontd::AwaitIdle {},
+            ) => self.hang_up("a frame before hello_ack", out),
+            (Link::Up, FromFrontd::HelloAck { .. }) => self.hang_up("a second hello_ack", out),
+            (Link::Up, FromFrontd::Inbound { content, meta }) => {
+                self.inbound(now, content, meta, out);
+            }
+            (Link::Up, FromFrontd::Ack { seq, refused }) => self.acked(seq, refused, out),
+            (Link::Up, FromFrontd::AwaitIdle {}) => out.push(Action::WatchIdle),
+        }
+    }
+
+    fn hang_up(&mut self, why: &'static str, out: &mut Vec<Action>) {
+        self.link = Link::Down;
+        out.push(Action::HangUp(why));
+    }
+
+    fn welcomed(&mut self, version: u32, received: Seq, out: &mut Vec<Action>) {
+        if version != bridge::VERSION {
+            self.hang_up("frontd speaks another version of the bridge", out);
+            return;
+        }
+        self.link = Link::Up;
+        self.dropping = false;
+        let shift = self.outbox.continue_after(received);
+        for waiting in &mut self.waiting {
+            waiting.seq.0 += shift;
+        }
+        match &self.standing {
+            Standing::Starting => {}
+            Standing::Registered => out.push(Action::Send(encode(&FromChannel::Registered {}))),
+            Standing::Skipped { reason } => {
+                out.push(Action::Send(encode(&FromChannel::Skipped { reason: reason.clone() })))
+            }
+        }
+        // What is owed gets its place before the rest is sent, so that it is sent with it.
+        let _sent_below = self.outbox.prune(received);
+        out.extend(self.outbox.entries().map(|entry| Action::Send(entry.frame())));
+        // frontd holds these replies; what it thinks of them went down with the old connection.
+        self.answer_queued(|waiting| waiting.seq <= received, out);
+    }
+
+    fn inbound(&mut self, now: Instant, content: String, meta: Meta, out: &mut Vec<Action>) {
+        let message = meta.message_id.clone();
+        match self.pushes.admit(&message) {
+            Admission::Repeated => {
+                out.push(Action::Note("frontd repeated a message; claude has it already"));
+            }
+            Admission::Full => {
+                self.tell(&Event::Missed { message_id: message }, Weight::Vital, out)
+            }
+            Admission::New => match self.standing {
+                Standing::Registered => self.push(now, content, meta, out),
+                // The CLI drops what comes before it listens, without a word.
+                Standing::Starting => self.pushes.hold(content, meta),
+                Standing::Skipped { .. } => {
+                    self.tell(&Event::Missed { message_id: message }, Weight::Vital, out);
+                }
+            },
+        }
+    }
+
+    fn push(&mut self, now: Instant, content: String, meta: Meta, out: &mut Vec<Action>) {
+        let alone = self.pushes.opened(meta.message_id.clone(), now);
+        out.push(Action::StopWatching);
+        out.push(Action::Push { content, meta, alone });
+    }
+
+    fn acked(&mut self, seq: Seq, refused: Option<ReplyRefusal>, out: &mut Vec<Action>) {
+        if seq > self.outbox.last() {
+            self.hang_up("an ack for what was never sent", out);
+            return;
+        }
+        let answer =
+            refused.map_or(Answer::Sent, |refusal| Answer::Failed(words::refused(refusal)));
+        if let Some(at) = self.waiting.iter().position(|waiting| waiting.seq == seq)
+            && let Some(waiting) = self.waiting.remove(at)
+        {
+            out.push(Action::Answer { call: waiting.call, answer });
+        }
+        if let Some(owed) = self.outbox.prune(seq) {
+            self.send(&owed, out);
+        }
+    }
+
+    // ---- claude ----
+
+    fn registered(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if !matches!(self.standing, Standing::Starting) {
+            return;
+        }
+        self.standing = Standing::Registered;
+        if self.link == Link::Up {
+            out.push(Action::Send(encode(&FromChannel::Registered {})));
+        }
+        out.push(Action::Announce);
+        for (content, meta) in self.pushes.release() {
+            self.push(now, content, meta, out);
+        }
+    }
+
+    fn skipped(&mut self, reason: String, out: &mut Vec<Action>) {
+        if !matches!(self.standing, Standing::Starting) {
+            return;
+        }
+        if self.link == Link::Up {
+            out.push(Action::Send(encode(&FromChannel::Skipped { reason: reason.clone() })));
+        }
+        self.standing = Standing::Skipped { reason };
+        for (_, meta) in self.pushes.release() {
+            self.tell(&Event::Missed { message_id: meta.message_id }, Weight::Vital, out);
+        }
+    }
+
+    fn reply(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        reply: Reply,
+        usage: Option<TokenUsage>,
+        out: &mut Vec<Action>,
+    ) {
+        let answer = |answer, out: &mut Vec<Action>| out.push(Action::Answer { call, answer });
+        if reply.text.len() > MESSAGE_TEXT {
+            return answer(Answer::Failed(TOO_LONG), out);
+        }
+        let message_id = match reply.message_id.map(MessageId::new).transpose() {
+            Ok(message_id) => message_id,
+            Err(_invalid) => return answer(Answer::Failed(NOT_AN_ID), out),
+        };
+        if self.waiting.len() >= WAITING {
+            return answer(Answer::Failed(FULL), out);
+        }
+        match &message_id {
+            Some(id) if self.pushes.close(id) => self.received(id.clone(), out),
+            Some(_) => {}
+            None => self.receive_all(out),
+        }
+        if let Some(usage) = usage {
+            self.tell(&Event::Usage(usage), Weight::Ordinary, out);
+        }
+        let event = Event::Reply { content: reply.text, r#final: reply.last, message_id };
+        match self.outbox.push(&event, Weight::Ordinary) {
+            Ok(Some(entry)) => {
+                self.send(&entry, out);
+                let until = now + VERDICT_WITHIN;
+                self.waiting.push_back(Waiting { seq: entry.seq, call, until });
+            }
+            Ok(None) | Err(Refused::Full) => answer(Answer::Failed(FULL), out),
+            Err(Refused::TooLong) => answer(Answer::Failed(TOO_LONG), out),
+        }
+    }
+
+    fn hook(&mut self, body: HookBody, usage: Option<TokenUsage>, out: &mut Vec<Action>) {
+        let (event, weight) = match body {
+            HookBody::SessionStart {} => (HookEvent::SessionStart {}, Weight::Ordinary),
+            HookBody::UserPromptSubmit { prompt, prompt_id, .. } => {
+                let named = self.pushes.named_in(&prompt);
+                for message in &named {
+                    if self.pushes.close(message) {
+                        self.received(message.clone(), out);
+                    }
+                }
+                let message_id = named.into_iter().next();
+                if let (Some(prompt), Some(message)) = (prompt_id, &message_id) {
+                    self.pushes.begun(prompt, message.clone());
+                }
+                (HookEvent::UserPromptSubmit { message_id }, Weight::Vital)
+            }
+            HookBody::PreToolUse { tool_name, tool_use_id } => {
+                self.receive_all(out);
+                let (tool_name, tool_use_id) = testimony::names(tool_name, tool_use_id);
+                (HookEvent::PreToolUse { tool_name, tool_use_id }, Weight::Ordinary)
+            }
+            HookBody::PostToolUse { tool_name, tool_use_id } => {
+                self.receive_all(out);
+                let (tool_name, tool_use_id) = testimony::names(tool_name, tool_use_id);
+                (HookEvent::PostToolUse { tool_name, tool_use_id }, Weight::Ordinary)
+            }
+            HookBody::PermissionRequest { tool_name } => {
+                self.receive_all(out);
+                let tool_name = testimony::name(tool_name);
+                (HookEvent::PermissionRequest { tool_name }, Weight::Ordinary)
+            }
+            HookBody::Stop { last_assistant_message, prompt_id, .. } => {
+                let message_id = prompt_id.and_then(|prompt| self.pushes.message_of(&prompt));
+                let text = last_assistant_message.unwrap_or_default();
+                let last_assistant_message = testimony::fitting(text);
+                (HookEvent::Stop { message_id, last_assistant_message }, Weight::TurnEnd)
+            }
+            HookBody::StopFailure { error, last_assistant_message, prompt_id, .. } => {
+                let message_id = prompt_id.and_then(|prompt| self.pushes.message_of(&prompt));
+                let error = testimony::error_text(error, last_assistant_message);
+                (HookEvent::StopFailure { message_id, error }, Weight::TurnEnd)
+            }
+            HookBody::Other => return,
+        };
+        if let Some(usage) = usage {
+            self.tell(&Event::Usage(usage), Weight::Ordinary, out);
+        }
+        self.tell(&Event::Hook(event), weight, out);
+    }
+
+    /// Answers the oldest calls as long as `ripe` says so; both places and times only grow.
+    fn answer_queued(&mut self, ripe: impl Fn(&Waiting) -> bool, out: &mut Vec<Action>) {
+        while let Some(waiting) = self.waiting.front().filter(|waiting| ripe(waiting)) {
+            out.push(Action::Answer { call: waiting.call, answer: Answer::Queued });
+            self.waiting.pop_front();
+        }
+    }
+
+    // ---- receipts ----
+
+    fn received(&mut self, message_id: MessageId, out: &mut Vec<Action>) {
+        self.tell(&Event::Received { message_id }, Weight::Vital, out);
+    }
+
+    fn receive_all(&mut self, out: &mut Vec<Action>) {
+        for message in self.pushes.close_all() {
+            self.received(message, out);
+        }
+    }
+
+    fn searched(&mut self, message: MessageId, found: bool, out: &mut Vec<Action>) {
+        if !self.pushes.close(&message) {
+            return;
+        }
+        if found {
+            self.received(message, out);
+        } else {
+            self.tell(&Event::Missed { message_id: message }, Weight::Vital, out);
+        }
+    }
+
+    fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.answer_queued(|waiting| waiting.until <= now, out);
+        out.extend(self.pushes.overdue(now).into_iter().map(Action::Search));
+    }
+
+    // ---- sending ----
+
+    fn tell(&mut self, event: &Event, weight: Weight, out: &mut Vec<Action>) {
+        match self.outbox.push(event, weight) {
+            Ok(Some(entry)) => self.send(&entry, out),
+            Ok(None) => out.push(Action::Note("the end of a turn waits for room")),
+            // Said once for each connection that is missing, not for each event.
+            Err(Refused::Full) if self.dropping => {}
+            Err(Refused::Full) => {
+                self.dropping = true;
+                out.push(Action::Note("events are dropped: frontd acknowledges nothing"));
+            }
+            Err(Refused::TooLong) => out.push(Action::Note("an event was dropped: too long")),
+        }
+    }
+
+    fn send(&self, entry: &Entry, out: &mut Vec<Action>) {
+        if self.link == Link::Up {
+            out.push(Action::Send(entry.frame()));
+        }
+    }
+}
+
+fn encode(frame: &FromChannel) -> String {
+    serde_json::to_string(frame).expect("wire types have string keys and no failing Serialize")
+}
+
+#[cfg(test)]
+mod tests;
