@@ -33,9 +33,14 @@ pub enum FromChannel {
     /// The debug log proves that the CLI listens to the channel.
     Registered {},
     /// The CLI refuses the channel, or its hooks are off; nothing will change that.
-    Skipped { reason: String },
+    Skipped {
+        reason: String,
+    },
     /// Kept and repeated until acknowledged.
-    Event { seq: Seq, event: Event },
+    Event {
+        seq: Seq,
+        event: Event,
+    },
     Pong {},
 }
 
@@ -66,12 +71,20 @@ pub enum ChannelState {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Event {
     /// claude has the message: a hook or a reply of its turn was seen, or its transcript has it.
-    Received { message_id: MessageId },
+    Received {
+        message_id: MessageId,
+    },
     /// No sign of the message within
     /// [`limits::RECEIPT_WITHIN`](crate::limits::RECEIPT_WITHIN), and the transcript lacks it.
-    Missed { message_id: MessageId },
+    Missed {
+        message_id: MessageId,
+    },
     /// The reply tool was called.
-    Reply { content: String, r#final: bool, message_id: Option<MessageId> },
+    Reply {
+        content: String,
+        r#final: bool,
+        message_id: Option<MessageId>,
+    },
     Hook(HookEvent),
     /// The CLI's own state file says idle, after `await_idle` asked for it.
     Idle {},
@@ -93,11 +106,20 @@ pub struct TokenUsage {
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum FromFrontd {
     /// `received` is the last seq that frontd holds; channel forgets up to it.
-    HelloAck { version: u32, received: Seq },
+    HelloAck {
+        version: u32,
+        received: Seq,
+    },
     /// Push this message to claude, once, now.
-    Inbound { content: String, meta: Meta },
+    Inbound {
+        content: String,
+        meta: Meta,
+    },
     /// Event `seq` is held. `refused` is the verdict on a reply.
-    Ack { seq: Seq, refused: Option<ReplyRefusal> },
+    Ack {
+        seq: Seq,
+        refused: Option<ReplyRefusal>,
+    },
     /// Watch the CLI's state file and send `idle` when it says so.
     AwaitIdle {},
     Ping {},
@@ -131,8 +153,16 @@ pub mod v1 {
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(tag = "type", rename_all = "snake_case")]
     pub enum FromChannel {
-        Hello { openclaw_session: String, claude_session: Option<String>, pid: u32 },
-        Reply { content: String, #[serde(default = "yes")] r#final: bool },
+        Hello {
+            openclaw_session: String,
+            claude_session: Option<String>,
+            pid: u32,
+        },
+        Reply {
+            content: String,
+            #[serde(default = "yes")]
+            r#final: bool,
+        },
         Pong {},
     }
 

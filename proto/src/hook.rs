@@ -61,14 +61,30 @@ pub enum HookEvent {
     /// Hooks work.
     SessionStart {},
     /// A turn began; `message_id` when it is one of our messages.
-    UserPromptSubmit { message_id: Option<MessageId> },
-    PreToolUse { tool_name: String, tool_use_id: Option<String> },
-    PostToolUse { tool_name: String, tool_use_id: Option<String> },
+    UserPromptSubmit {
+        message_id: Option<MessageId>,
+    },
+    PreToolUse {
+        tool_name: String,
+        tool_use_id: Option<String>,
+    },
+    PostToolUse {
+        tool_name: String,
+        tool_use_id: Option<String>,
+    },
     /// Denied at once: nobody can answer.
-    PermissionRequest { tool_name: String },
+    PermissionRequest {
+        tool_name: String,
+    },
     /// The turn ended; `message_id` is the message that began it, where the CLI's `prompt_id` of
     /// both hooks tells: the late end of an earlier turn must not end the next.
-    Stop { message_id: Option<MessageId>, last_assistant_message: String },
+    Stop {
+        message_id: Option<MessageId>,
+        last_assistant_message: String,
+    },
     /// The turn ended with an error of the model's service; `message_id` as in `Stop`.
-    StopFailure { message_id: Option<MessageId>, error: String },
+    StopFailure {
+        message_id: Option<MessageId>,
+        error: String,
+    },
 }

@@ -4,6 +4,8 @@
 //! `UPDATE_GOLDEN=1 cargo test -p proto --test golden` writes the files anew; the difference is
 //! then a change of protocol and wants a new version.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers")]
+
 use std::path::PathBuf;
 
 use proto::bridge::{self, ChannelState, Event, Hello, Meta, ReplyRefusal, TokenUsage};
@@ -402,8 +404,7 @@ fn a_word_that_is_no_value_of_its_enum_is_refused() {
         _strict: bool,
     ) {
         // Field names whose text is one word of a closed list.
-        const CLOSED: [&str; 6] =
-            ["type", "signal", "code", "state", "refused", "permission_mode"];
+        const CLOSED: [&str; 6] = ["type", "signal", "code", "state", "refused", "permission_mode"];
         for (name, message) in examples {
             let good = serde_json::to_value(message).unwrap();
             let mut places = Vec::new();
@@ -553,8 +554,7 @@ fn the_largest_request_fits_in_a_packet() {
 
 #[test]
 fn a_full_page_of_the_list_fits_in_a_packet() {
-    let usage =
-        Usage { user_micros: u64::MAX, system_micros: u64::MAX, max_rss_kib: u64::MAX };
+    let usage = Usage { user_micros: u64::MAX, system_micros: u64::MAX, max_rss_kib: u64::MAX };
     let state = ListedState::Exited { cause: ExitCause::Signal { signal: i32::MIN }, usage };
     let longest = Listed { user: UnixUser::new("u".repeat(32)).unwrap(), ..listed(state) };
     let sessions = vec![longest; proto::limits::LIST_PAGE];
@@ -569,7 +569,8 @@ fn a_message_at_its_limit_fits_in_a_frame() {
         let message = bridge::FromFrontd::Inbound { content, meta: meta() };
         serde_json::to_vec(&message).unwrap().len()
     };
-    let text = "a line of text, 40 bytes with its end.\r\n".repeat(proto::limits::MESSAGE_TEXT / 40);
+    let text =
+        "a line of text, 40 bytes with its end.\r\n".repeat(proto::limits::MESSAGE_TEXT / 40);
     assert!(frame(text) <= proto::limits::BRIDGE_FRAME);
     // Text of nothing but characters that double leaves no room for the envelope: the sender
     // measures the encoded frame, not the text alone.

@@ -1,0 +1,31 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// OpenAI-compatible HTTP in front of long-lived Claude Code sessions.
+#[derive(Debug, Parser)]
+#[command(name = "frontd", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the calling user on loopback, with a spawnd of its own. Settings come from the
+    /// SYNTHESIS_* variables; docs/configuration.md names them.
+    Dev,
+    /// Serve with a spawnd that runs already; its sessions outlive this process.
+    Serve {
+        /// The socket of `spawnd --socket`.
+        #[arg(long)]
+        spawnd: PathBuf,
+        /// The Unix user that sessions run as; the caller by default.
+        #[arg(long)]
+        user: Option<String>,
+    },
+    /// Check a configuration file and say what is wrong with it.
+    CheckConfig { file: PathBuf },
+}

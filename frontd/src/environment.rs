@@ -1,0 +1,81 @@
+//! The SYNTHESIS_* variables, read and checked in one place, once, at start.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use nix::unistd::{Uid, User};
+use proto::ids::AbsolutePath;
+
+use crate::config::Config;
+
+/// Where a root-started server keeps its state: sessions run as another user, who could not reach
+/// a folder below root's home.
+const ROOT_STATE: &str = "/var/lib/synthesis-dev";
+
+pub struct Environment {
+    pub http: SocketAddr,
+    /// The first-version bridge; used only when the configuration allows it.
+    pub bridge: SocketAddr,
+    pub state: AbsolutePath,
+    pub claude: Option<PathBuf>,
+    pub config: Config,
+}
+
+impl Environment {
+    /// # Errors
+    /// Names the variable or file that is wrong.
+    pub fn read() -> anyhow::Result<Self> {
+        let config = match std::env::var_os("SYNTHESIS_CONFIG") {
+            Some(folder) => {
+                let file = PathBuf::from(folder).join("frontd.toml");
+                if file.exists() { Config::load(&file)? } else { Config::default() }
+            }
+            None => Config::default(),
+        };
+        Ok(Self {
+            http: address("SYNTHESIS_HTTP", config.listen)?,
+            bridge: address("SYNTHESIS_BRIDGE", config.bridge.first_version_listen)?,
+            state: state_folder()?,
+            claude: std::env::var_os("SYNTHESIS_CLAUDE").map(PathBuf::from),
+            config,
+        })
+    }
+}
+
+fn address(name: &str, configured: SocketAddr) -> anyhow::Result<SocketAddr> {
+    match variable(name)? {
+        Some(text) => text.parse().with_context(|| format!("{name}={text:?} is not ADDRESS:PORT")),
+        None => Ok(configured),
+    }
+}
+
+fn state_folder() -> anyhow::Result<AbsolutePath> {
+    let text = match variable("SYNTHESIS_STATE_DIR")? {
+        Some(folder) => folder,
+        None if Uid::effective().is_root() => ROOT_STATE.to_owned(),
+        None => match variable("XDG_STATE_HOME")? {
+            Some(folder) => format!("{folder}/synthesis"),
+            None => format!("{}/.local/state/synthesis", home()?),
+        },
+    };
+    let trimmed = if text.len() > 1 { text.trim_end_matches('/') } else { &text };
+    AbsolutePath::new(trimmed).with_context(|| format!("the state folder {text:?}"))
+}
+
+fn home() -> anyhow::Result<String> {
+    if let Some(home) = variable("HOME")? {
+        return Ok(home);
+    }
+    let Some(user) = User::from_uid(Uid::effective())? else { bail!("HOME is not set") };
+    user.dir.into_os_string().into_string().ok().context("the home folder is not UTF-8")
+}
+
+fn variable(name: &str) -> anyhow::Result<Option<String>> {
+    match std::env::var(name) {
+        Ok(text) if text.is_empty() => Ok(None),
+        Ok(text) => Ok(Some(text)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => bail!("{name} is not UTF-8"),
+    }
+}

@@ -1,0 +1,138 @@
+//! Every refusal as an OpenAI error object with the right status: the one map.
+
+use http::{HeaderName, HeaderValue, StatusCode, header};
+
+use super::{Response, json};
+use crate::http::chat_request::BadRequest;
+use crate::render::sse::{ErrorBody, ErrorObject};
+use crate::run::{Failure, FailureKind};
+use crate::session::actor::NotTaken;
+
+/// Seconds after which a full server or queue may have room.
+const RETRY_AFTER: u32 = 5;
+
+/// What a client is told instead of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    pub status: StatusCode,
+    pub message: String,
+    pub param: Option<String>,
+    pub code: &'static str,
+    pub again: Again,
+}
+
+/// May the same request do better later? Clients repeat 429 and 5xx by themselves unless told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// The status speaks for itself.
+    ByStatus,
+    After {
+        seconds: u32,
+    },
+    /// `x-should-retry: false`.
+    Never,
+}
+
+impl ApiError {
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), param: None, code, again: Again::ByStatus }
+    }
+
+    pub fn with_param(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    pub fn with_again(mut self, again: Again) -> Self {
+        self.again = again;
+        self
+    }
+
+    /// The error object's `type`, by status as the OpenAI API does it.
+    pub fn kind(&self) -> &'static str {
+        match self.status {
+            StatusCode::FORBIDDEN => "permission_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        }
+    }
+
+    /// The error object, for a response or for a frame in a stream.
+    pub fn object(&self) -> ErrorObject<'_> {
+        let (message, param) = (self.message.as_str(), self.param.as_deref());
+        ErrorObject { message, kind: self.kind(), param, code: self.code }
+    }
+
+    pub fn into_response(self) -> Response {
+        let mut response = json(&ErrorBody { error: &self.object() });
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        match self.again {
+            Again::ByStatus => {}
+            Again::After { seconds } => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            Again::Never => {
+                let name = HeaderName::from_static("x-should-retry");
+                headers.insert(name, HeaderValue::from_static("false"));
+            }
+        }
+        response
+    }
+}
+
+impl From<BadRequest> for ApiError {
+    fn from(bad: BadRequest) -> Self {
+        let BadRequest { message, param, code } = bad;
+        Self { param, ..Self::new(StatusCode::BAD_REQUEST, code, message) }
+    }
+}
+
+impl From<&Failure> for ApiError {
+    fn from(failure: &Failure) -> Self {
+        let after = Again::After { seconds: RETRY_AFTER };
+        let (status, code, again) = match failure.kind {
+            FailureKind::NoSlot => (StatusCode::SERVICE_UNAVAILABLE, "no_slot", after),
+            FailureKind::CannotStart(code) => (StatusCode::FORBIDDEN, code, Again::Never),
+            FailureKind::WorkspaceNotAllowed => {
+                (StatusCode::FORBIDDEN, "workspace_not_allowed", Again::Never)
+            }
+            FailureKind::WorkspaceUnusable => {
+                (StatusCode::BAD_REQUEST, "workspace_unusable", Again::Never)
+            }
+            FailureKind::StartFailed => (StatusCode::BAD_GATEWAY, "start_failed", Again::ByStatus),
+            FailureKind::NotReceived => (StatusCode::BAD_GATEWAY, "not_received", Again::ByStatus),
+            // claude may have acted on the message already: only a person may send it again.
+            FailureKind::ProcessEnded => (StatusCode::BAD_GATEWAY, "process_ended", Again::Never),
+            FailureKind::ModelError => (StatusCode::BAD_GATEWAY, "model_error", Again::Never),
+            FailureKind::AnswerLost => (StatusCode::BAD_GATEWAY, "answer_lost", Again::Never),
+            FailureKind::TooLong => (StatusCode::BAD_GATEWAY, "answer_too_long", Again::Never),
+            FailureKind::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping", after),
+        };
+        Self::new(status, code, &*failure.message).with_again(again)
+    }
+}
+
+impl From<NotTaken> for ApiError {
+    fn from(not_taken: NotTaken) -> Self {
+        match not_taken {
+            NotTaken::QueueFull => {
+                let message = "too many messages wait for this session";
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message)
+                    .with_again(Again::After { seconds: RETRY_AFTER })
+            }
+            NotTaken::OtherWorkspace(lives_in) => {
+                let message = format!(
+                    "this session lives in {lives_in}: use it there, or start another session"
+                );
+                Self::new(StatusCode::BAD_REQUEST, "workspace_mismatch", message)
+                    .with_param("x-openclaw-workspace")
+            }
+            NotTaken::Store => {
+                let message = "the store of conversations cannot be read";
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "store_failed", message)
+            }
+        }
+    }
+}

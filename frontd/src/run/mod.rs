@@ -1,0 +1,10 @@
+//! A run: one message of a person and everything that came of it, as a numbered list of events.
+//! The run belongs to its session; an HTTP response is one reader of its log.
+
+pub mod event;
+pub mod log;
+pub mod registry;
+
+pub use event::{Event, Failure, FailureKind, Outcome};
+pub use log::{Reader, Run, RunId};
+pub use registry::Runs;

@@ -1,0 +1,154 @@
+//! Wires the parts into one running server and takes it down again: what `dev` and `serve` share.
+
+use std::net::TcpListener as StdTcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nix::sys::socket::Backlog;
+use sd_notify::NotifyState;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::app::{App, Site};
+use crate::environment::Environment;
+use crate::run::Runs;
+use crate::session::actor::Message;
+use crate::session::directory::Directory;
+use crate::session::pool::Pool;
+use crate::spawner::{self, Address, chain};
+use crate::store::StoreHandle;
+use crate::{bridge, http};
+
+/// How long open responses may take to end after a stop.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Every socket, bound before any right is given up.
+pub struct Listeners {
+    http: StdTcpListener,
+    bridge: StdUnixListener,
+    first_version: Option<StdTcpListener>,
+}
+
+impl Listeners {
+    /// # Errors
+    /// Names the address that cannot be bound.
+    pub fn bind(environment: &Environment, bridge: &Path) -> anyhow::Result<Self> {
+        let tcp = |address| {
+            let listener = StdTcpListener::bind(address);
+            listener.with_context(|| format!("listen on {address}"))
+        };
+        let first_version = if environment.config.bridge.allow_unauthenticated {
+            if !environment.bridge.ip().is_loopback() {
+                bail!(
+                    "SYNTHESIS_BRIDGE={}: the first version is for loopback only",
+                    environment.bridge
+                );
+            }
+            Some(tcp(environment.bridge)?)
+        } else {
+            None
+        };
+        Ok(Self { http: tcp(environment.http)?, bridge: bind_bridge(bridge)?, first_version })
+    }
+}
+
+/// Replaces the socket of an earlier server, but not that of a live one.
+fn bind_bridge(path: &Path) -> anyhow::Result<StdUnixListener> {
+    let shown = path.display();
+    if StdUnixStream::connect(path).is_ok() {
+        bail!("another server listens on {shown}");
+    }
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("remove the old {shown}")),
+    }
+    let listener = StdUnixListener::bind(path).with_context(|| format!("listen on {shown}"))?;
+    // Any session's user may knock; uid and secret decide.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
+}
+
+/// Runs `server` on this thread: the work is small beside claude's, and one thread spares every
+/// turn a dozen wake-ups across cores.
+///
+/// # Errors
+/// Those of `server`.
+pub fn block_on(server: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(server)
+}
+
+/// Serves until a signal, or until spawnd is gone for good.
+///
+/// # Errors
+/// Whatever keeps it from serving; the loss of the dev pair.
+pub async fn run(
+    environment: Environment,
+    site: Site,
+    listeners: Listeners,
+    spawnd: Address,
+) -> anyhow::Result<()> {
+    let directory = Arc::new(Directory::default());
+    let (spawner, connection) = spawner::new(Arc::clone(&directory));
+    let store = StoreHandle::open(&environment.state.as_path().join("frontd/synthesis.db"))?;
+    let limits = &environment.config.limits;
+    let pool = Pool::new(limits.processes, limits.slot_wait());
+    let runs = Runs::default();
+    let config = environment.config;
+    let app = Arc::new(App { config, site, runs, directory, pool, spawner, store });
+
+    let http = tokio_tcp(listeners.http)?;
+    let address = http.local_addr()?;
+    // The kernel shows connecting peers the credentials of the last listen(2) (unix(7)): again,
+    // now that root is given up, so that channels see frontd's own uid.
+    nix::sys::socket::listen(&listeners.bridge, Backlog::MAXCONN)?;
+    listeners.bridge.set_nonblocking(true)?;
+    let bridge = UnixListener::from_std(listeners.bridge)?;
+    tokio::spawn(bridge::accept::serve(bridge, Arc::clone(&app)));
+    if let Some(listener) = listeners.first_version {
+        let listener = tokio_tcp(listener)?;
+        tracing::warn!(address = %listener.local_addr()?, "the unauthenticated first-version bridge is open");
+        tokio::spawn(bridge::first_version::serve(listener, Arc::clone(&app)));
+    }
+    let mut lost = tokio::spawn(connection.serve(spawnd));
+    let (stop, stopping) = watch::channel(false);
+    let serving = tokio::spawn(http::server::serve(http, Arc::clone(&app), stopping));
+
+    announce(address);
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let result = tokio::select! {
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        error = &mut lost => match error {
+            Ok(error) => Err(anyhow::anyhow!("spawnd is lost: {}", chain(&error))),
+            Err(error) => Err(error.into()),
+        },
+    };
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    let _ = stop.send(true);
+    for inbox in app.directory.inboxes() {
+        // An inbox that stays full belongs to a session that the end of this process ends too.
+        let _ = tokio::time::timeout(GRACE, inbox.send(Message::Shutdown)).await;
+    }
+    let _ = tokio::time::timeout(GRACE, serving).await;
+    lost.abort();
+    result
+}
+
+#[expect(clippy::print_stdout, reason = "the line that scripts wait for")]
+fn announce(address: std::net::SocketAddr) {
+    println!("ready http://{address}");
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+}
+
+fn tokio_tcp(listener: StdTcpListener) -> anyhow::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(listener)?)
+}

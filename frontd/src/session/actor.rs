@@ -1,0 +1,466 @@
+//! The task that owns one session: it feeds the machine, does what the machine says, and holds
+//! the session's process. Nothing else touches them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proto::bridge::FromFrontd;
+use proto::ids::{AbsolutePath, ModelName, Secret, SessionId};
+use proto::spawn::{ExitCause, RefusalCode, Spawn};
+use tokio::sync::{mpsc, oneshot};
+
+use super::directory::Door;
+use super::machine::{Action, FromProcess, Input, Limits, Machine};
+use super::pool::Slot;
+use super::process::{Link, Process};
+use super::turn::{Attempt, Pending};
+use crate::app::App;
+use crate::identity::SessionKey;
+use crate::run::{Event, Failure, FailureKind, Outcome, Run, RunId};
+use crate::spawner::Started;
+use crate::store::Conversation;
+use crate::terminal::drain::Terminal;
+
+/// Messages that may wait for one actor; senders on the bridge wait, which slows their channel.
+const INBOX: usize = 256;
+/// A channel whose process lives has this long to come back: its longest backoff and some.
+const RECONNECT_WITHIN: Duration = Duration::from_secs(8);
+/// How often a lost channel's process is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The exit of claude itself explains more than that of its channel: it gets a head start.
+const EXIT_FIRST: Duration = Duration::from_millis(300);
+
+pub enum Message {
+    Submit(Submission),
+    Input(Input),
+    Slot(Option<Slot>),
+    Spawned {
+        process: SessionId,
+        result: Result<Started, (RefusalCode, String)>,
+    },
+    Exited {
+        process: SessionId,
+        cause: ExitCause,
+    },
+    Connected {
+        process: SessionId,
+        link: Link,
+    },
+    Disconnected {
+        process: SessionId,
+        number: u64,
+    },
+    /// A first-version channel wants this session; the answer says whether it has it.
+    Attach {
+        process: SessionId,
+        link: Link,
+        taken: oneshot::Sender<bool>,
+    },
+    /// The server stops: every run ends now.
+    Shutdown,
+}
+
+/// One message of a person, for the queue.
+pub struct Submission {
+    pub run: Arc<Run>,
+    pub content: Arc<str>,
+    pub chat_id: String,
+    /// Where a new conversation shall live; an old one must live there already.
+    pub workspace: Option<AbsolutePath>,
+    /// For the next process, if there is none; a change takes effect then.
+    pub model: Option<ModelName>,
+    pub taken: oneshot::Sender<Result<(), NotTaken>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum NotTaken {
+    QueueFull,
+    /// The conversation lives elsewhere.
+    OtherWorkspace(AbsolutePath),
+    Store,
+}
+
+/// Starts the actor of `key` and returns its inbox.
+pub fn start(app: Arc<App>, key: SessionKey) -> mpsc::Sender<Message> {
+    let (sender, inbox) = mpsc::channel(INBOX);
+    let limits = Limits {
+        queue: app.config.limits.queue_per_session,
+        start: app.config.limits.start_timeout(),
+        idle: app.config.limits.idle(),
+        hooks: app.config.session.hooks,
+    };
+    let actor = Actor {
+        app,
+        key,
+        own: sender.clone(),
+        machine: Machine::new(limits),
+        conversation: None,
+        model: None,
+        process: None,
+        slot: None,
+        runs: HashMap::new(),
+        actions: Vec::new(),
+        idle: false,
+    };
+    tokio::spawn(actor.live(inbox));
+    sender
+}
+
+struct Actor {
+    app: Arc<App>,
+    key: SessionKey,
+    own: mpsc::Sender<Message>,
+    machine: Machine,
+    /// Loaded from the store, or new and not yet stored.
+    conversation: Option<Conversation>,
+    /// As the latest message asked.
+    model: Option<ModelName>,
+    process: Option<Process>,
+    slot: Option<Slot>,
+    runs: HashMap<RunId, Arc<Run>>,
+    /// The machine's buffer, kept for its capacity.
+    actions: Vec<Action>,
+    /// What the pool was told.
+    idle: bool,
+}
+
+impl Actor {
+    async fn live(mut self, mut inbox: mpsc::Receiver<Message>) {
+        loop {
+            if self.machine.is_over() && self.app.directory.retire(&self.key, &inbox) {
+                return;
+            }
+            let deadline = self.machine.deadline();
+            // Cancel-safe: a queue and a timer.
+            tokio::select! {
+                biased;
+                message = inbox.recv() => match message {
+                    Some(message) => self.take(message).await,
+                    None => return,
+                },
+                () = until(deadline) => self.step(Input::Tick),
+            }
+        }
+    }
+
+    async fn take(&mut self, message: Message) {
+        match message {
+            Message::Submit(submission) => self.submit(submission).await,
+            Message::Input(input) => {
+                let opened = matches!(input, Input::Of(_, FromProcess::Registered { .. }));
+                if opened && let Some(Process { terminal: Some(terminal), .. }) = &self.process {
+                    terminal.stop_answering();
+                }
+                self.step(input);
+            }
+            Message::Slot(Some(slot)) => {
+                self.slot = Some(slot);
+                self.step(Input::SlotGranted);
+            }
+            Message::Slot(None) => self.step(Input::SlotDenied),
+            Message::Spawned { process, result } => self.spawned(process, result).await,
+            Message::Exited { process, cause } => self.exited(process, cause).await,
+            Message::Connected { process, link } => self.connected(&process, link),
+            Message::Disconnected { process, number } => self.disconnected(process, number),
+            Message::Attach { process, link, taken } => self.attach(process, link, taken),
+            Message::Shutdown => self.shut_down(),
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        let now = Instant::now();
+        let mut actions = std::mem::take(&mut self.actions);
+        self.machine.handle(input, now, &mut actions);
+        for action in actions.drain(..) {
+            self.act(action);
+        }
+        self.actions = actions;
+        self.tell_pool(now);
+    }
+
+    fn tell_pool(&mut self, now: Instant) {
+        let idle = self.machine.is_idle();
+        if idle != self.idle {
+            self.idle = idle;
+            if idle {
+                self.app.pool.now_idle(&self.key, &self.own, now);
+            } else {
+                self.app.pool.now_busy(&self.key);
+            }
+        }
+    }
+
+    // ---- messages -------------------------------------------------------------------------
+
+    async fn submit(&mut self, submission: Submission) {
+        let verdict = self.admit(&submission).await;
+        let admitted = verdict.is_ok();
+        // A client that left meanwhile is seen by its Leave.
+        let _ = submission.taken.send(verdict);
+        if !admitted {
+            return;
+        }
+        let run = submission.run.id();
+        self.runs.insert(run, submission.run);
+        self.model = submission.model;
+        if let Some(process) = &mut self.process {
+            process.chat_id = submission.chat_id.clone();
+        }
+        let (content, attempt) = (submission.content, Attempt::First);
+        self.step(Input::Submit(Pending { run, message: run.message_id(), content, attempt }));
+    }
+
+    async fn admit(&mut self, submission: &Submission) -> Result<(), NotTaken> {
+        self.machine.has_room().map_err(|_| NotTaken::QueueFull)?;
+        let known = match self.conversation.take() {
+            Some(conversation) => Some(conversation),
+            None => self.app.store.get(self.key.clone()).await.map_err(|error| {
+                tracing::error!(%error, "store");
+                NotTaken::Store
+            })?,
+        };
+        let wanted = submission.workspace.as_ref();
+        let conversation = match known {
+            Some(conversation) => conversation,
+            None => {
+                let site = &self.app.site;
+                let workspace = wanted.unwrap_or(&site.default_workspace).clone();
+                Conversation::new(self.key.clone(), site.user.clone(), workspace)
+            }
+        };
+        let lives_in = conversation.workspace.clone();
+        self.conversation = Some(conversation);
+        match wanted {
+            Some(wanted) if *wanted != lives_in => Err(NotTaken::OtherWorkspace(lives_in)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    async fn spawned(&mut self, id: SessionId, result: Result<Started, (RefusalCode, String)>) {
+        let said = match result {
+            Ok(started) => {
+                if let Some(door) = self.app.directory.door(&id) {
+                    door.set_started();
+                }
+                match self.open_terminal(&id, started) {
+                    Ok(()) => {
+                        self.remember().await;
+                        FromProcess::Started
+                    }
+                    Err(error) => {
+                        // Its leader is closed with this error, so claude hangs up and exits.
+                        tracing::error!(%error, session = %id, "terminal");
+                        FromProcess::Started
+                    }
+                }
+            }
+            Err((code, message)) => {
+                self.app.directory.remove_door(&id);
+                self.process = None;
+                // A conversation that never started is not bound to its workspace.
+                self.conversation = None;
+                FromProcess::Refused { code, message }
+            }
+        };
+        self.step(Input::Of(id, said));
+    }
+
+    fn open_terminal(&mut self, id: &SessionId, started: Started) -> std::io::Result<()> {
+        let Some(process) = self.process.as_mut().filter(|process| process.id == *id) else {
+            return Ok(());
+        };
+        tracing::info!(session = %id, pid = started.pid, resumed = started.resumed, "started");
+        let (inbox, session) = (self.own.clone(), id.clone());
+        let report = move |screen| {
+            let said = FromProcess::UnknownDialog { screen };
+            // A full inbox belongs to a session with other troubles; its start deadline remains.
+            let _ = inbox.try_send(Message::Input(Input::Of(session, said)));
+        };
+        let site = &self.app.site;
+        let terminal = Terminal::open(started.leader, site.terminal, site.policy_set_key, report)?;
+        process.terminal = Some(terminal);
+        Ok(())
+    }
+
+    /// Makes the conversation durable once it has a process.
+    async fn remember(&mut self) {
+        if let Some(conversation) = self.conversation.clone()
+            && let Err(error) = self.app.store.put(conversation).await
+        {
+            tracing::error!(%error, "the conversation will not be found again after a restart");
+        }
+    }
+
+    async fn exited(&mut self, id: SessionId, cause: ExitCause) {
+        let screen = match &mut self.process {
+            Some(Process { id: own, terminal: Some(terminal), .. }) if *own == id => {
+                terminal.last_words().await
+            }
+            Some(_) | None => String::new(),
+        };
+        self.step(Input::Of(id, FromProcess::Exited { cause, screen }));
+    }
+
+    fn connected(&mut self, id: &SessionId, link: Link) {
+        let Some(process) = self.process.as_mut().filter(|process| process.id == *id) else {
+            return;
+        };
+        process.link = Some(link);
+        if let Some(pending) = self.machine.unreceived() {
+            process.push(pending, timestamp());
+        }
+    }
+
+    /// The channel may come back, as long as its process lives.
+    fn disconnected(&mut self, id: SessionId, number: u64) {
+        let Some(process) = self.process.as_mut().filter(|process| process.id == id) else {
+            return;
+        };
+        let Some(link) = process.link.take_if(|link| link.number == number) else { return };
+        let inbox = self.own.clone();
+        if self.machine.is_attached() {
+            self.step(Input::Of(id, FromProcess::ChannelGone));
+            return;
+        }
+        let directory = Arc::clone(&self.app.directory);
+        tokio::spawn(async move {
+            await_death(link.pid).await;
+            let back = directory.door(&id).is_none_or(|door| door.lock_occupant().is_some());
+            if !back {
+                let gone = Input::Of(id, FromProcess::ChannelGone);
+                let _ = inbox.send(Message::Input(gone)).await;
+            }
+        });
+    }
+
+    fn attach(&mut self, id: SessionId, link: Link, taken: oneshot::Sender<bool>) {
+        let accepted = self.machine.accepts_attachment();
+        let _ = taken.send(accepted);
+        if accepted {
+            let mut process = Process::new(id.clone(), String::from("attached"));
+            process.link = Some(link);
+            self.process = Some(process);
+            self.step(Input::Attached(id));
+        }
+    }
+
+    fn shut_down(&mut self) {
+        let failure = Failure::new(FailureKind::Stopping, "the server is stopping");
+        for (id, run) in self.runs.drain() {
+            run.finish(Outcome::Failed(failure.clone()));
+            self.app.runs.end(id);
+        }
+    }
+
+    // ---- actions --------------------------------------------------------------------------
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::AcquireSlot => {
+                let (app, inbox) = (Arc::clone(&self.app), self.own.clone());
+                tokio::spawn(async move {
+                    let _ = inbox.send(Message::Slot(app.pool.acquire().await)).await;
+                });
+            }
+            Action::ReleaseSlot => self.slot = None,
+            Action::Spawn(id) => self.spawn(id),
+            Action::Signal(id, signal) => self.app.spawner.signal(id, signal),
+            Action::Detach(_) => self.process = None,
+            Action::Push(pending) => {
+                if let Some(process) = &mut self.process {
+                    process.push(&pending, timestamp());
+                }
+            }
+            Action::AwaitIdle => self.send(FromFrontd::AwaitIdle {}),
+            Action::Ack { seq, refused } => self.send(FromFrontd::Ack { seq, refused }),
+            Action::PressEsc => {
+                if let Some(Process { terminal: Some(terminal), .. }) = &self.process {
+                    terminal.press_esc();
+                }
+            }
+            Action::Run(id, event) => self.record(id, event),
+            Action::Forget(id) => {
+                self.app.directory.remove_door(&id);
+                self.process.take_if(|process| process.id == id);
+                self.app.spawner.forget(id);
+            }
+        }
+    }
+
+    fn record(&mut self, id: RunId, event: Event) {
+        let Some(run) = self.runs.get(&id) else { return };
+        let last = matches!(event, Event::Finished(_));
+        run.append(event);
+        if last {
+            self.runs.remove(&id);
+            self.app.runs.end(id);
+        }
+    }
+
+    fn send(&mut self, frame: FromFrontd) {
+        if let Some(process) = &mut self.process {
+            process.send(frame);
+        }
+    }
+
+    fn spawn(&mut self, id: SessionId) {
+        let Some(conversation) = &self.conversation else {
+            // submit() loads it before the machine hears of the message.
+            unreachable_conversation(&self.own, id);
+            return;
+        };
+        let (site, secret) = (&self.app.site, Secret::random());
+        let inbox = self.own.clone();
+        let door = Door::new(id.clone(), conversation.id, site.uid, &secret, inbox.clone());
+        self.app.directory.add_door(Arc::new(door));
+        self.process = Some(Process::new(id.clone(), self.key.to_string()));
+        let spawn = Spawn {
+            session: id.clone(),
+            conversation: conversation.id,
+            user: site.user.clone(),
+            workspace: conversation.workspace.clone(),
+            permission_mode: self.app.config.session.permission_mode,
+            model: self.model.clone(),
+            terminal: site.terminal,
+            hooks: self.app.config.session.hooks,
+            secret,
+        };
+        let spawner = self.app.spawner.clone();
+        tokio::spawn(async move {
+            let result = spawner.spawn(spawn).await;
+            let _ = inbox.send(Message::Spawned { process: id, result }).await;
+        });
+    }
+}
+
+/// A machine that spawns without a conversation would be a fault of ours: refuse, do not panic.
+fn unreachable_conversation(inbox: &mpsc::Sender<Message>, process: SessionId) {
+    let result = Err((RefusalCode::StartFailed, String::from("no conversation")));
+    let _ = inbox.try_send(Message::Spawned { process, result });
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns when the process is gone (and claude's own exit had its chance), or the time is up.
+async fn await_death(pid: u32) {
+    let end = tokio::time::Instant::now() + RECONNECT_WITHIN;
+    while tokio::time::Instant::now() < end {
+        if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
+            tokio::time::sleep(EXIT_FIRST).await;
+            return;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Now, as RFC 3339 in UTC.
+fn timestamp() -> String {
+    let now = time::OffsetDateTime::now_utc();
+    now.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
+}

@@ -1,0 +1,12 @@
+//! A session: one conversation, at most one claude at a time, its messages one after the other.
+//!
+//! [`machine`] decides (pure), [`actor`] acts, [`pool`] shares the process slots out among
+//! sessions, [`directory`] finds the actor of a key.
+
+pub mod actor;
+pub mod diagnosis;
+pub mod directory;
+pub mod machine;
+pub mod pool;
+pub mod process;
+pub mod turn;
