@@ -1,0 +1,11 @@
+//! The whole path, from an HTTP request to claude's answer and back: with the fake claude, with
+//! the real CLI, and with the official clients.
+
+mod bad_input;
+mod bridge;
+mod clients;
+mod lifecycle;
+mod real_cli;
+mod sessions;
+mod start;
+mod turns;

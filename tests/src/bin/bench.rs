@@ -1,0 +1,12 @@
+//! `make bench`: prints the figures of docs/benchmarks.md.
+
+use tests::bench::{machine, print, rows};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    println!("{}\n", machine::head());
+    let mut table = rows::without_hooks().await?;
+    table.extend(rows::with_hooks().await?);
+    print(&table);
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! What a message asks an instrument to do: the words that tests write into their messages.
+//! Pure: text in, [`Script`] out. Both the mock model and the fake claude obey it.
+//!
+//! A directive stands at the start of a line (blanks and one `[…]` prefix may come before it);
+//! the last such line of the message counts, so that earlier turns given as context do not.
+//! Modifiers (`SLOW`, `FLOOD`, `UTF8`) may stand before one action on the same line.
+
+use std::time::Duration;
+
+/// Waits and texts longer than this are cut: a typing error must not eat the machine.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+const BIGGEST_KIB: usize = 64 * 1024;
+const MOST_CHUNKS: usize = 10_000;
+
+/// One message, understood.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Script {
+    /// Wait before anything else happens in the turn.
+    pub slow: Duration,
+    /// KiB of output on the terminal during the turn (fake claude only).
+    pub flood_kib: usize,
+    /// Multi-byte terminal output, cut inside characters (fake claude only).
+    pub utf8: bool,
+    pub action: Action,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Action {
+    /// Reply with the message itself behind the instrument's own words.
+    #[default]
+    Echo,
+    /// Reply with exactly this.
+    Say(String),
+    /// End the turn with this text and call no reply tool.
+    TextOnly(String),
+    /// Call this tool first, then reply with its result.
+    UseTool { name: String, input: String },
+    /// `count` replies, the last of them final, with a pause between them.
+    Chunks { count: usize, pause: Duration },
+    /// A reply of this many KiB.
+    Big { kib: usize },
+    /// Begin, and never go on.
+    Hang,
+    /// The model's service fails with this status.
+    ApiError { status: u16 },
+    /// Fake claude only, from here on. SIGKILL itself in the turn.
+    Crash,
+    /// Exit with this status in the turn.
+    Exit { status: i32 },
+    /// End the turn with `Stop` and no text at all.
+    Mute,
+    /// Reply, then go idle without a `Stop`.
+    NoStop,
+    /// End the turn first, then reply without an id.
+    Late { after: Duration },
+    /// `Stop` before the reply of the same turn.
+    WrongOrder,
+    /// Two final replies.
+    Double,
+    /// A reply to a message that never was, then the true one.
+    ForeignId,
+    /// Kill the channel process and go on.
+    KillChannel,
+    /// Reply with claude's own environment.
+    EchoEnv,
+    /// Deliver an answer, but never say that the turn began (no `UserPromptSubmit`).
+    NoReceipt,
+}
+
+/// Reads a message's text.
+pub fn parse(content: &str) -> Script {
+    let mut found = None;
+    let mut at = 0;
+    for line in content.split_inclusive('\n') {
+        let skipped = line.len() - without_prefix(line).len();
+        if let Some(script) = parse_at(&content[at + skipped..]) {
+            found = Some(script);
+        }
+        at += line.len();
+    }
+    found.unwrap_or_default()
+}
+
+/// Drops blanks and one prefix like `[Fri 2026-11-20 23:17 UTC] `.
+fn without_prefix(line: &str) -> &str {
+    let line = line.trim_start();
+    match line.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((_, after)) => after.trim_start(),
+        None => line,
+    }
+}
+
+fn parse_at(mut text: &str) -> Option<Script> {
+    let mut script = Script::default();
+    let mut modified = false;
+    loop {
+        let (word, rest) = split_word(text);
+        match word {
+            "SLOW" => {
+                let (wait, rest) = number(rest)?;
+                script.slow = millis(wait);
+                text = rest;
+            }
+            "FLOOD" => {
+                let (kib, rest) = number(rest)?;
+                script.flood_kib = kib.min(BIGGEST_KIB);
+                text = rest;
+            }
+            "UTF8" => {
+                script.utf8 = true;
+                text = rest;
+            }
+            _ => {
+                script.action = match action(word, rest) {
+                    Some(action) => action,
+                    None if modified => Action::Echo,
+                    None => return None,
+                };
+                return Some(script);
+            }
+        }
+        modified = true;
+    }
+}
+
+fn action(word: &str, rest: &str) -> Option<Action> {
+    let first = || number(rest).map(|(value, _)| value);
+    Some(match word {
+        "ECHO" => Action::Echo,
+        "SAY" => Action::Say(rest.to_owned()),
+        "TEXT_ONLY" => Action::TextOnly(rest.to_owned()),
+        "USE_TOOL" => {
+            let (name, input) = split_word(line(rest));
+            Action::UseTool { name: name.to_owned(), input: input.trim().to_owned() }
+        }
+        "TOOL" => Action::UseTool {
+            name: "Bash".to_owned(),
+            input: r#"{"command":"echo hi","description":"say hi"}"#.to_owned(),
+        },
+        "CHUNKS" => {
+            let (count, rest) = number(rest)?;
+            let pause = number(rest).map_or(Duration::ZERO, |(value, _)| millis(value));
+            Action::Chunks { count: count.clamp(1, MOST_CHUNKS), pause }
+        }
+        "BIG" => Action::Big { kib: first()?.min(BIGGEST_KIB) },
+        "HANG" => Action::Hang,
+        "API_ERROR" => {
+            let status = first().and_then(|value| u16::try_from(value).ok());
+            Action::ApiError { status: status.filter(|s| (400..600).contains(s)).unwrap_or(529) }
+        }
+        "CRASH" => Action::Crash,
+        "EXIT" => Action::Exit { status: first().and_then(|n| i32::try_from(n).ok()).unwrap_or(1) },
+        "MUTE" => Action::Mute,
+        "NO_STOP" => Action::NoStop,
+        "LATE" => Action::Late { after: first().map_or(Duration::ZERO, millis) },
+        "WRONG_ORDER" => Action::WrongOrder,
+        "DOUBLE" => Action::Double,
+        "FOREIGN_ID" => Action::ForeignId,
+        "KILL_CHANNEL" => Action::KillChannel,
+        "ECHO_ENV" => Action::EchoEnv,
+        "NO_RECEIPT" => Action::NoReceipt,
+        _ => return None,
+    })
+}
+
+/// The word at the start and what follows the one blank behind it.
+fn split_word(text: &str) -> (&str, &str) {
+    match text.find(char::is_whitespace) {
+        Some(end) => (&text[..end], text[end..].strip_prefix(' ').unwrap_or(&text[end..])),
+        None => (text, ""),
+    }
+}
+
+fn line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+fn number(text: &str) -> Option<(usize, &str)> {
+    let (word, rest) = split_word(text.trim_start_matches(' '));
+    Some((word.parse().ok()?, rest))
+}
+
+fn millis(value: usize) -> Duration {
+    Duration::from_millis(u64::try_from(value).unwrap_or(u64::MAX)).min(LONGEST_WAIT)
+}
+
+/// The text of chunk `index` (from 1) of `count`.
+pub fn chunk_text(index: usize, count: usize) -> String {
+    format!("chunk {index}/{count}\n")
+}
+
+/// `kib` KiB of lines of 64 bytes that carry their number, so that a lost or doubled part shows.
+pub fn big_text(kib: usize) -> String {
+    let mut text = String::with_capacity(kib * 1024);
+    for number in 0..kib * 16 {
+        text.push_str(&format!(
+            "{number:08} the quick brown fox jumps over the lazy dog 1234567890\n"
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acts(content: &str) -> Action {
+        parse(content).action
+    }
+
+    #[test]
+    fn ordinary_text_is_echoed() {
+        for text in ["hello", "", "please SAY it", "CHUNKS many", "SAYING", "SLOW", "say x"] {
+            assert_eq!(parse(text), Script::default(), "{text}");
+        }
+    }
+
+    #[test]
+    fn directives_carry_their_arguments() {
+        assert_eq!(acts("SAY  two\nlines"), Action::Say(" two\nlines".to_owned()));
+        assert_eq!(
+            acts("USE_TOOL Bash {\"command\":\"true\"}\nx"),
+            Action::UseTool { name: "Bash".into(), input: "{\"command\":\"true\"}".into() }
+        );
+        assert_eq!(acts("CHUNKS 3"), Action::Chunks { count: 3, pause: Duration::ZERO });
+        assert_eq!(
+            acts("[Fri 2026-11-20 23:17 UTC] CHUNKS 3 20"),
+            Action::Chunks { count: 3, pause: Duration::from_millis(20) }
+        );
+        assert_eq!(acts("API_ERROR"), Action::ApiError { status: 529 });
+        assert_eq!(acts("API_ERROR 400"), Action::ApiError { status: 400 });
+    }
+
+    #[test]
+    fn modifiers_stand_before_one_action() {
+        let script = parse("SLOW 20 UTF8 FLOOD 4 TEXT_ONLY hi");
+        assert_eq!(script.slow, Duration::from_millis(20));
+        assert_eq!(script.flood_kib, 4);
+        assert!(script.utf8);
+        assert_eq!(script.action, Action::TextOnly("hi".to_owned()));
+        assert_eq!(parse("SLOW 5\nrest").action, Action::Echo);
+    }
+
+    #[test]
+    fn the_last_line_with_a_directive_counts() {
+        assert_eq!(acts("user: HANG\nSAY a\nCRASH"), Action::Crash);
+    }
+
+    #[test]
+    fn big_text_has_its_size() {
+        assert_eq!(big_text(3).len(), 3 * 1024);
+    }
+}

@@ -1,0 +1,214 @@
+//! A plain HTTP/1.1 client: one connection for each request, nothing retried, nothing hidden.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+/// Longer than anything a test waits for; a hang fails instead of blocking the suite.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub address: SocketAddr,
+    /// Sent with every request.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A whole response.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub body: Bytes,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The content of a chat completion that is not streamed.
+    pub fn content(&self) -> String {
+        assert_eq!(self.status, 200, "{}", self.text());
+        let json = self.json();
+        json["choices"][0]["message"]["content"].as_str().expect("content").to_owned()
+    }
+
+    pub fn error_code(&self) -> String {
+        self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// A streamed response, event by event.
+pub struct Stream {
+    pub status: u16,
+    body: Incoming,
+    buffer: Vec<u8>,
+}
+
+impl Stream {
+    /// The next `data:` payload; `None` at the end of the body.
+    pub async fn next(&mut self) -> anyhow::Result<Option<String>> {
+        tokio::time::timeout(PATIENCE, self.next_event()).await.context("no event in time")?
+    }
+
+    async fn next_event(&mut self) -> anyhow::Result<Option<String>> {
+        loop {
+            if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
+                let event: Vec<u8> = self.buffer.drain(..end + 2).collect();
+                let event = String::from_utf8(event)?;
+                if let Some(data) = event.trim_end().strip_prefix("data: ") {
+                    return Ok(Some(data.to_owned()));
+                }
+                continue;
+            }
+            match self.body.frame().await {
+                Some(frame) => {
+                    if let Ok(data) = frame?.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Every payload to the end.
+    pub async fn all(mut self) -> anyhow::Result<Vec<String>> {
+        let mut events = Vec::new();
+        while let Some(event) = self.next().await? {
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    /// The deltas that carry text, to the end; an error frame is an error.
+    pub async fn deltas(self) -> anyhow::Result<Vec<String>> {
+        let mut deltas = Vec::new();
+        for event in self.all().await? {
+            if event == "[DONE]" {
+                return Ok(deltas);
+            }
+            let event: Value = serde_json::from_str(&event)?;
+            if !event["error"].is_null() {
+                bail!("error frame: {event}");
+            }
+            match event["choices"][0]["delta"]["content"].as_str() {
+                Some("") | None => {}
+                Some(text) => deltas.push(text.to_owned()),
+            }
+        }
+        bail!("no [DONE]")
+    }
+}
+
+impl Client {
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, headers: Vec::new() }
+    }
+
+    /// The same client with one more header.
+    #[must_use]
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        let mut client = self.clone();
+        client.headers.push((name.to_owned(), value.to_owned()));
+        client
+    }
+
+    /// A client whose requests all belong to one session.
+    #[must_use]
+    pub fn session(&self, key: &str) -> Self {
+        self.with("x-synthesis-session", key)
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.request("GET", path, Bytes::new()).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.request("POST", path, body.to_string().into()).await
+    }
+
+    /// # Panics
+    /// When there is no HTTP response within [`PATIENCE`].
+    pub async fn request(&self, method: &str, path: &str, body: Bytes) -> Reply {
+        let whole = async {
+            let response = self.open(method, path, body).await?;
+            let (head, body) = response.into_parts();
+            let body = body.collect().await?.to_bytes();
+            anyhow::Ok(Reply { status: head.status.as_u16(), headers: head.headers, body })
+        };
+        tokio::time::timeout(PATIENCE, whole)
+            .await
+            .expect("a response in time")
+            .expect("a response")
+    }
+
+    /// Sends one message and waits for the answer.
+    pub async fn chat(&self, text: &str) -> Reply {
+        self.post("/v1/chat/completions", &message(text)).await
+    }
+
+    /// Sends one message and reads the answer as it comes.
+    ///
+    /// # Panics
+    /// When there is no HTTP response within [`PATIENCE`].
+    pub async fn stream(&self, text: &str) -> Stream {
+        let mut body = message(text);
+        body["stream"] = json!(true);
+        self.stream_of(&body).await
+    }
+
+    /// # Panics
+    /// When there is no HTTP response within [`PATIENCE`].
+    pub async fn stream_of(&self, body: &Value) -> Stream {
+        let opening = self.open("POST", "/v1/chat/completions", body.to_string().into());
+        let response = tokio::time::timeout(PATIENCE, opening).await;
+        let response = response.expect("a response in time").expect("a response");
+        let status = response.status().as_u16();
+        Stream { status, body: response.into_body(), buffer: Vec::new() }
+    }
+
+    async fn open(
+        &self,
+        method: &str,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<Response<Incoming>> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path);
+        if !self.headers.iter().any(|(name, _)| name == "host") {
+            request = request.header("host", self.address.to_string());
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let request = request.header("content-type", "application/json").body(Full::new(body))?;
+        Ok(sender.send_request(request).await?)
+    }
+}
+
+/// The body of a request with one message.
+pub fn message(text: &str) -> Value {
+    json!({ "model": "synthesis", "messages": [{ "role": "user", "content": text }] })
+}

@@ -1,0 +1,47 @@
+//! What runs, read from /proc from outside.
+
+use std::path::Path;
+
+/// Processes whose arguments or environment mention `path`.
+pub fn mentioning(path: &Path) -> Vec<u32> {
+    let needle = path.as_os_str().as_encoded_bytes();
+    let mentions = |file: &str, pid: u32| {
+        std::fs::read(format!("/proc/{pid}/{file}"))
+            .is_ok_and(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
+    };
+    all().into_iter().filter(|pid| mentions("cmdline", *pid) || mentions("environ", *pid)).collect()
+}
+
+/// Processes of which one argument is `argument` and another mentions `path`.
+pub fn with_argument(path: &Path, argument: &str) -> Vec<u32> {
+    let path = path.to_string_lossy();
+    let fits = |pid: &u32| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let arguments = String::from_utf8_lossy(&arguments).into_owned();
+        let mut parts = arguments.split('\0');
+        parts.any(|part| part == argument) && arguments.contains(&*path)
+    };
+    all().into_iter().filter(fits).collect()
+}
+
+/// The children of a process.
+pub fn children(parent: u32) -> Vec<u32> {
+    all().into_iter().filter(|pid| parent_of(*pid) == Some(parent)).collect()
+}
+
+/// The executable's name as the kernel keeps it, and whether the process is more than a corpse.
+pub fn name(pid: u32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything; what follows the last one does not.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+fn all() -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
