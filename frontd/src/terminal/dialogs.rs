@@ -18,6 +18,13 @@ use super::screen::Screen;
 const MARKER: &str = "❯ ";
 const FOOTER: &str = "Enter to confirm · Esc to cancel";
 
+/// What the CLI prints above its first dialog after a start that was cut off (a SIGKILL, say):
+/// two rows, in its own words. Nothing else may stand above a dialog that is answered.
+const NOTICE: [&str; 2] = [
+    "Claude Code's fullscreen renderer didn't finish starting last time on this machine",
+    "renderer. It will try fullscreen again next launch",
+];
+
 const ENTER: &[u8] = b"\r";
 const UP: &[u8] = b"\x1b[A";
 
@@ -171,8 +178,9 @@ struct Top<'a> {
 }
 
 impl<'a> Top<'a> {
-    /// When the first row that is not blank is a rule across the screen.
+    /// When the first row that is not blank, the notice left out, is a rule across the screen.
     fn of(rows: &'a [&'a str], columns: usize) -> Option<Self> {
+        let rows = without_notice(rows);
         let first = rows.iter().position(|row| !row.is_empty())?;
         let last = rows.iter().rposition(|row| !row.is_empty())?;
         match rows.get(first..=last)? {
@@ -224,6 +232,13 @@ impl<'a> ChoiceRow<'a> {
             }
             None => (!text.is_empty()).then_some(Self { text, column, marked: false }),
         }
+    }
+}
+
+fn without_notice<'a>(rows: &'a [&'a str]) -> &'a [&'a str] {
+    match rows {
+        [one, two, rest @ ..] if one.starts_with(NOTICE[0]) && two.starts_with(NOTICE[1]) => rest,
+        _ => rows,
     }
 }
 

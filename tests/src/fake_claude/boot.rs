@@ -118,7 +118,12 @@ impl Claude {
             0 => bytes.len(),
             size => size,
         };
-        let last = bytes.len().saturating_sub(1) / size * size;
+        // The last piece begins with the end of the footer: what follows it is not seen, and who
+        // sees a whole dialog may answer it.
+        let footer = b"cancel";
+        let seen = bytes.windows(footer.len()).rposition(|window| window == footer);
+        let seen = seen.map_or(bytes.len(), |at| at + footer.len());
+        let last = seen.saturating_sub(1) / size * size;
         for piece in bytes[..last].chunks(size) {
             self.draw_bytes(piece)?;
             self.pause(self.conf.dialog_pause())?;

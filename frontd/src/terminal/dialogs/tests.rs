@@ -182,6 +182,26 @@ fn the_dialog_drawn_by_hand_is_answered() {
 }
 
 #[test]
+fn the_notice_after_a_start_that_was_cut_off_may_stand_above_and_nothing_else() {
+    let rule = "─".repeat(120);
+    let with_above = |above: &[&'static str]| {
+        let mut screen = screen(40, 120);
+        for line in above.iter().copied().chain([""]).chain(channels(&rule)) {
+            screen.feed(line.as_bytes());
+            screen.feed(b"\r\n");
+        }
+        Dialogs::default().look(&screen, true)
+    };
+    let notice = [
+        "Claude Code's fullscreen renderer didn't finish starting last time on this machine, so this launch is using the classic",
+        "renderer. It will try fullscreen again next launch; /tui classic keeps the classic renderer.",
+    ];
+    assert_eq!(with_above(&notice), CHANNELS);
+    assert!(matches!(with_above(&notice[1..]), Look::Unknown { .. }));
+    assert!(matches!(with_above(&["anything"]), Look::Unknown { .. }));
+}
+
+#[test]
 fn each_row_that_stands_wrong_keeps_the_key_unpressed() {
     let short = "─".repeat(COLUMNS - 1);
     let unknown = [
