@@ -20,9 +20,9 @@ use tokio::time::timeout;
 use tokio_seqpacket::UnixSeqpacket;
 use tokio_seqpacket::ancillary::OwnedAncillaryMessage;
 
-use crate::session::actor::Message;
 use crate::session::directory::Directory;
 use crate::session::machine::{FromProcess, Input};
+use crate::session::message::Message;
 
 /// Requests that may wait to be written. Each session has at most one spawn and one signal.
 const QUEUE: usize = 1024;

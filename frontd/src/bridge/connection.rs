@@ -19,9 +19,9 @@ use tokio_tungstenite::tungstenite::{self, Message as Frame};
 
 use super::{OUTGOING, Occupant};
 use crate::app::App;
-use crate::session::actor::Message;
 use crate::session::directory::Door;
-use crate::session::machine::{FromProcess, Input, TokenEvent};
+use crate::session::machine::{FromProcess, Input};
+use crate::session::message::Message;
 use crate::session::process::Link;
 
 /// From accept to the end of a valid hello. A machine under load starts twenty claudes at once.
@@ -222,7 +222,7 @@ async fn take(frame: FromChannel, socket: &mut Socket, door: &Door, pid: u32) ->
             if seq != Seq(last.0 + 1) {
                 return Err(refuse(close::BROKEN, "a seq is missing"));
             }
-            tell_machine(door, FromProcess::Told { seq, event: TokenEvent(event) }).await?;
+            tell_machine(door, FromProcess::Told { seq, event }).await?;
             door.set_last_seq(seq);
             Ok(())
         }

@@ -21,8 +21,9 @@ use super::connection::websocket_config;
 use crate::app::App;
 use crate::identity;
 use crate::principal;
-use crate::session::actor::{self, Message};
-use crate::session::machine::{FromProcess, Input, TokenEvent};
+use crate::session::actor;
+use crate::session::machine::{FromProcess, Input};
+use crate::session::message::Message;
 use crate::session::process::Link;
 
 /// Connections at once: this bridge is for a few sessions of one person.
@@ -118,7 +119,7 @@ async fn talk(
                 v1::FromChannel::Pong {} => {}
                 v1::FromChannel::Reply { content, r#final } => {
                     seq = Seq(seq.0 + 1);
-                    let event = TokenEvent(Event::Reply { content, r#final, message_id: None });
+                    let event = Event::Reply { content, r#final, message_id: None };
                     let said = Input::Of(process.clone(), FromProcess::Told { seq, event });
                     inbox.send(Message::Input(said)).await.map_err(|_| Ended::Closed)?;
                 }

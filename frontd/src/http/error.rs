@@ -6,7 +6,7 @@ use super::{Response, json};
 use crate::http::chat_request::BadRequest;
 use crate::render::sse::{ErrorBody, ErrorObject};
 use crate::run::{Failure, FailureKind};
-use crate::session::actor::NotTaken;
+use crate::session::message::NotTaken;
 
 /// Seconds after which a full server or queue may have room.
 const RETRY_AFTER: u32 = 5;

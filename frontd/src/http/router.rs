@@ -42,15 +42,17 @@ pub struct Router {
     paths: matchit::Router<(Method, Route)>,
 }
 
-impl Router {
-    pub fn new() -> Self {
+impl Default for Router {
+    fn default() -> Self {
         let mut paths = matchit::Router::new();
         for (path, method, route) in TABLE {
             paths.insert(path, (method, route)).expect("the table's paths do not collide");
         }
         Self { paths }
     }
+}
 
+impl Router {
     /// Answers one request; every failure becomes a response.
     pub async fn answer(&self, app: &Arc<App>, request: Request<Incoming>) -> Response {
         match self.dispatch(app, request).await {

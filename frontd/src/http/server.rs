@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Serves until `stop` turns true, then waits until the last connection is done.
 pub async fn serve(listener: TcpListener, app: Arc<App>, stop: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let router = Arc::new(Router::new());
+    let router = Arc::new(Router::default());
     let mut stopping = stop.clone();
     loop {
         // Cancel-safe: accept takes a connection or none.

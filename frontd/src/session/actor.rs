@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::bridge::FromFrontd;
-use proto::ids::{AbsolutePath, ModelName, Secret, SessionId};
+use proto::ids::{ModelName, Secret, SessionId};
 use proto::spawn::{ExitCause, RefusalCode, Spawn};
 use tokio::sync::{mpsc, oneshot};
 
 use super::directory::Door;
 use super::machine::{Action, FromProcess, Input, Limits, Machine};
+use super::message::{Message, NotTaken, Submission};
 use super::pool::Slot;
 use super::process::{Link, Process};
 use super::turn::{Attempt, Pending};
@@ -30,56 +31,6 @@ const RECONNECT_WITHIN: Duration = Duration::from_secs(8);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The exit of claude itself explains more than that of its channel: it gets a head start.
 const EXIT_FIRST: Duration = Duration::from_millis(300);
-
-pub enum Message {
-    Submit(Submission),
-    Input(Input),
-    Slot(Option<Slot>),
-    Spawned {
-        process: SessionId,
-        result: Result<Started, (RefusalCode, String)>,
-    },
-    Exited {
-        process: SessionId,
-        cause: ExitCause,
-    },
-    Connected {
-        process: SessionId,
-        link: Link,
-    },
-    Disconnected {
-        process: SessionId,
-        number: u64,
-    },
-    /// A first-version channel wants this session; the answer says whether it has it.
-    Attach {
-        process: SessionId,
-        link: Link,
-        taken: oneshot::Sender<bool>,
-    },
-    /// The server stops: every run ends now.
-    Shutdown,
-}
-
-/// One message of a person, for the queue.
-pub struct Submission {
-    pub run: Arc<Run>,
-    pub content: Arc<str>,
-    pub chat_id: String,
-    /// Where a new conversation shall live; an old one must live there already.
-    pub workspace: Option<AbsolutePath>,
-    /// For the next process, if there is none; a change takes effect then.
-    pub model: Option<ModelName>,
-    pub taken: oneshot::Sender<Result<(), NotTaken>>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub enum NotTaken {
-    QueueFull,
-    /// The conversation lives elsewhere.
-    OtherWorkspace(AbsolutePath),
-    Store,
-}
 
 /// Starts the actor of `key` and returns its inbox.
 pub fn start(app: Arc<App>, key: SessionKey) -> mpsc::Sender<Message> {

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::mpsc;
 
-use super::actor::Message;
+use super::message::Message;
 use crate::bridge::Occupant;
 use crate::identity::SessionKey;
 

@@ -7,6 +7,7 @@ pub mod actor;
 pub mod diagnosis;
 pub mod directory;
 pub mod machine;
+pub mod message;
 pub mod pool;
 pub mod process;
 pub mod turn;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::actor::Message;
 use super::machine::Input;
+use super::message::Message;
 use crate::identity::SessionKey;
 
 /// A place for one process, from before its spawn until its exit is known.

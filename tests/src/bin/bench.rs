@@ -2,6 +2,7 @@
 
 use tests::bench::{machine, print, rows};
 
+#[expect(clippy::print_stdout, reason = "the head of the table")]
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     println!("{}\n", machine::head());

@@ -26,8 +26,9 @@ use crate::principal;
 use crate::render::chat::{self as render, ChatHead, Chunks};
 use crate::render::sse;
 use crate::run::{Event, Outcome, Reader, Run};
-use crate::session::actor::{self, Message, NotTaken, Submission};
+use crate::session::actor;
 use crate::session::machine::Input;
+use crate::session::message::{Message, NotTaken, Submission};
 
 /// How long the head of a stream waits for the session, so that errors keep their status.
 const HEAD_WITHIN: Duration = Duration::from_secs(2);

@@ -9,8 +9,8 @@ use crate::app::App;
 use crate::http::error::ApiError;
 use crate::http::{Response, json};
 use crate::run::RunId;
-use crate::session::actor::Message;
 use crate::session::machine::Input;
+use crate::session::message::Message;
 
 /// `POST /v1/runs/{id}/abort`: asks for the end; the run tells when it has ended.
 ///

@@ -1,6 +1,12 @@
 //! The failures of earlier systems, played against the machine.
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test picks the action it is about")]
+
+use proto::hook::HookEvent;
+use proto::ids::MessageId;
 
 use super::*;
+use crate::run::FailureKind;
+use crate::session::turn::Attempt;
 
 const START: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(1800);
@@ -41,7 +47,6 @@ impl Bench {
 
     fn told(&mut self, process: &SessionId, event: Told) -> Vec<Action> {
         self.seq += 1;
-        let event = TokenEvent(event);
         self.of(process, FromProcess::Told { seq: Seq(self.seq), event })
     }
 

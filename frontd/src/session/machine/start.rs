@@ -1,0 +1,142 @@
+//! From a message that waits to a claude that is ready for it, or a failure that says why not.
+
+use std::time::Instant;
+
+use proto::ids::SessionId;
+use proto::spawn::RefusalCode;
+
+use super::{Action, Gate, Machine, RECEIPT_PATIENCE, State, finish};
+use crate::run::{Event, Failure, FailureKind, Outcome};
+use crate::session::diagnosis;
+use crate::session::turn::{Turn, Work};
+
+impl Machine {
+    /// Does what the queue asks for and the state allows.
+    pub(super) fn advance(&mut self, now: Instant, out: &mut Vec<Action>) {
+        match &self.state {
+            State::Cold => {
+                if !self.queue.is_empty() {
+                    self.state = State::Waiting;
+                    out.push(Action::AcquireSlot);
+                }
+            }
+            State::Ready { process, .. } => {
+                let process = process.clone();
+                self.settle(process, now, out);
+            }
+            State::Waiting
+            | State::Spawning { .. }
+            | State::Starting { .. }
+            | State::Busy { .. }
+            | State::Stopping { .. } => {}
+        }
+    }
+
+    /// claude is idle: the next message, or rest. The one place that pushes.
+    pub(super) fn settle(&mut self, process: SessionId, now: Instant, out: &mut Vec<Action>) {
+        match self.queue.pop_front() {
+            Some(pending) => {
+                out.push(Action::Run(pending.run, Event::Pushed));
+                out.push(Action::Push(pending.clone()));
+                let work = Work::Ours(Turn::new(pending));
+                self.state = State::Busy { process, work, deadline: now + RECEIPT_PATIENCE };
+            }
+            None => self.state = State::Ready { process, since: now },
+        }
+    }
+
+    pub(super) fn slot_granted(&mut self, out: &mut Vec<Action>) {
+        if self.queue.is_empty() || !matches!(self.state, State::Waiting) {
+            if matches!(self.state, State::Waiting) {
+                self.state = State::Cold;
+            }
+            out.push(Action::ReleaseSlot);
+            return;
+        }
+        let process = SessionId::random();
+        self.owned = true;
+        self.attached = false;
+        self.state = State::Spawning { process: process.clone() };
+        out.push(Action::Spawn(process));
+    }
+
+    pub(super) fn slot_denied(&mut self, out: &mut Vec<Action>) {
+        if matches!(self.state, State::Waiting) {
+            self.state = State::Cold;
+            let failure = Failure::new(FailureKind::NoSlot, "every claude process is busy");
+            self.fail_queue(&failure, out);
+        }
+    }
+
+    pub(super) fn refused(
+        &mut self,
+        code: RefusalCode,
+        text: &str,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        if !matches!(self.state, State::Spawning { .. }) {
+            return;
+        }
+        let failure = diagnosis::of_refusal(code, text);
+        self.state = State::Cold;
+        out.push(Action::ReleaseSlot);
+        self.fail_start(failure, out);
+        self.advance(now, out);
+    }
+
+    pub(super) fn pass_gate(
+        &mut self,
+        pass: impl FnOnce(&mut Gate),
+        process: SessionId,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        if let State::Starting { gate, .. } = &mut self.state {
+            pass(gate);
+            if gate.is_open() {
+                self.settle(process, now, out);
+            }
+        }
+    }
+
+    pub(super) fn cannot_start(
+        &mut self,
+        failure: Failure,
+        process: SessionId,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        if matches!(self.state, State::Starting { .. }) {
+            self.fail_start(failure, out);
+            self.stop(process, now, out);
+        }
+    }
+
+    /// A lasting cause fails everything that waits, a passing one only the message at the head:
+    /// the next may have better luck with a fresh process.
+    pub(super) fn fail_start(&mut self, failure: Failure, out: &mut Vec<Action>) {
+        match failure.kind {
+            FailureKind::StartFailed | FailureKind::ProcessEnded => {
+                if let Some(pending) = self.queue.pop_front() {
+                    out.push(finish(pending.run, Outcome::Failed(failure)));
+                }
+            }
+            FailureKind::NoSlot
+            | FailureKind::CannotStart(_)
+            | FailureKind::WorkspaceNotAllowed
+            | FailureKind::WorkspaceUnusable
+            | FailureKind::NotReceived
+            | FailureKind::ModelError
+            | FailureKind::AnswerLost
+            | FailureKind::TooLong
+            | FailureKind::Stopping => self.fail_queue(&failure, out),
+        }
+    }
+
+    pub(super) fn fail_queue(&mut self, failure: &Failure, out: &mut Vec<Action>) {
+        for pending in self.queue.drain(..) {
+            out.push(finish(pending.run, Outcome::Failed(failure.clone())));
+        }
+    }
+}

@@ -1,0 +1,22 @@
+#!/bin/sh
+# make test: sets up what the tests need below target/, builds everything, runs everything.
+set -eu
+cd "$(dirname "$0")/../.."
+. tests/scripts/claude.sh
+. tests/scripts/clients.sh
+
+# Without npm or python the tests that need them say so, loudly; under CI they fail.
+if pinned_claude; then
+    # The session's user must reach it: a clone below a closed home is copied from.
+    SYNTHESIS_TEST_CLAUDE=$CLAUDE
+    if [ "$(id -u)" = 0 ] && ! setpriv --reuid 65534 --regid 65534 --clear-groups test -x "$CLAUDE"; then
+        mkdir -p -m 755 /var/lib/synthesis-test
+        cp -L "$CLAUDE" /var/lib/synthesis-test/claude
+        SYNTHESIS_TEST_CLAUDE=/var/lib/synthesis-test/claude
+    fi
+    export SYNTHESIS_TEST_CLAUDE
+fi
+official_clients || echo "SKIPPED: the official clients could not be installed" >&2
+
+cargo build --locked --workspace
+cargo test --locked --workspace --lib --bins --tests
