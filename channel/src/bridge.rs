@@ -17,6 +17,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::log::log;
 use crate::pump::Event;
+use crate::quiet::QuietStream;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -29,7 +30,7 @@ const FRAMES: usize = OUTBOX_FRAMES + 64;
 /// A closing handshake that takes longer is not worth it.
 const FAREWELL: Duration = Duration::from_millis(250);
 
-type Socket = WebSocketStream<UnixStream>;
+type Socket = WebSocketStream<QuietStream>;
 
 pub(crate) struct Target {
     pub(crate) path: PathBuf,
@@ -129,6 +130,8 @@ async fn connect(target: &Target) -> Result<Socket, Ended> {
     if peer.uid() != target.uid {
         return Err(Ended::Stranger(peer.uid()));
     }
+    let quiet = stream.into_std().and_then(QuietStream::new);
+    let stream = quiet.map_err(|error| Ended::Connect(error.kind()))?;
     let config = WebSocketConfig::default()
         .read_buffer_size(8 * 1024)
         .write_buffer_size(8 * 1024)

@@ -3,6 +3,7 @@
 //! to that server. It obeys frontd and nobody else.
 #![forbid(unsafe_code)]
 
+mod alarm;
 mod bridge;
 mod collector;
 mod evidence;
@@ -13,6 +14,7 @@ mod mcp;
 mod outbox;
 mod pump;
 mod pushes;
+mod quiet;
 mod serve;
 mod session;
 mod stdio;

@@ -9,8 +9,9 @@ use proto::bridge::{FromFrontd, Meta};
 use proto::hook::HookBody;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep;
 
+use crate::alarm::Alarm;
 use crate::evidence::debug_log::{self, Verdict};
 use crate::evidence::state;
 use crate::evidence::transcript::Transcript;
@@ -27,6 +28,10 @@ const IDLE_LATER: Duration = Duration::from_secs(1);
 /// After this many quick looks come the slow ones, and after those nobody waits any more.
 const IDLE_QUICK_LOOKS: u32 = 1_200;
 const IDLE_LOOKS: u32 = IDLE_QUICK_LOOKS + 3_600;
+
+/// The debug log's size is looked at once in so many messages and replies, and at each hook and
+/// ping.
+const LOOK_EVERY: u32 = 16;
 
 pub(crate) enum Event {
     /// A connection to frontd is up; frames for it go here.
@@ -67,6 +72,8 @@ pub(crate) struct Pump {
     watching: Option<AbortHandle>,
     /// Milliseconds since 1970 of the last push.
     pushed: u64,
+    /// Messages and replies so far.
+    activity: u32,
 }
 
 impl Pump {
@@ -79,26 +86,22 @@ impl Pump {
             next_call: 0,
             watching: None,
             pushed: 0,
+            activity: 0,
         }
     }
 
     /// Runs until [`Event::End`].
     pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        let mut alarm = Alarm::default();
         loop {
-            let deadline = self.voice.deadline();
-            let due = async {
-                match deadline {
-                    Some(at) => sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
+            alarm.set(self.voice.deadline());
             // Both arms are cancel-safe: a receive that did not complete took nothing.
             tokio::select! {
                 event = events.recv() => match event {
                     Some(Event::End) | None => break,
                     Some(event) => self.happened(event),
                 },
-                () = due => self.say(Input::Tick),
+                () = alarm.rings() => self.say(Input::Tick),
             }
         }
         self.stop_watching();
@@ -115,10 +118,15 @@ impl Pump {
                 self.say(Input::Disconnected);
             }
             Event::Frame(frame) => {
-                let active = matches!(frame, FromFrontd::Inbound { .. } | FromFrontd::Ping {});
+                let (push, ping) = (
+                    matches!(frame, FromFrontd::Inbound { .. }),
+                    matches!(frame, FromFrontd::Ping {}),
+                );
                 self.say(Input::Frame(frame));
-                if active {
+                if push {
                     self.active();
+                } else if ping {
+                    self.look_at_log();
                 }
             }
             Event::Call { reply, answer } => self.called(reply, answer),
@@ -164,13 +172,21 @@ impl Pump {
             | HookBody::Other => None,
         };
         self.say(Input::Hook { body, usage });
-        self.active();
+        self.look_at_log();
     }
 
     /// The debug log is looked after when something happens, never by a clock.
-    fn active(&self) {
+    fn look_at_log(&self) {
         if self.voice.is_registered() {
             debug_log::bound(&self.places.debug_file);
+        }
+    }
+
+    /// Messages and replies come by thousands; claude writes little between two of them.
+    fn active(&mut self) {
+        self.activity = self.activity.wrapping_add(1);
+        if self.activity.is_multiple_of(LOOK_EVERY) {
+            self.look_at_log();
         }
     }
 

@@ -12,7 +12,8 @@ use rmcp::transport::Transport;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::io::stdio_pipes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixStream;
+
+use crate::quiet::QuietStream;
 
 type Reader = Box<dyn AsyncRead + Send + Unpin>;
 type Writer = Box<dyn AsyncWrite + Send + Unpin>;
@@ -38,7 +39,7 @@ fn streams() -> io::Result<(Reader, Writer)> {
 
 /// The descriptor as a socket, if it is one. The non-blocking flag that tokio needs reaches only
 /// our end: the peer's end of a pair is another open file.
-fn socket(fd: BorrowedFd<'_>) -> io::Result<Option<UnixStream>> {
+fn socket(fd: BorrowedFd<'_>) -> io::Result<Option<QuietStream>> {
     let own: OwnedFd = fd.try_clone_to_owned()?;
     let file = std::fs::File::from(own);
     if !file.metadata()?.file_type().is_socket() {
@@ -46,7 +47,7 @@ fn socket(fd: BorrowedFd<'_>) -> io::Result<Option<UnixStream>> {
     }
     let stream = std::os::unix::net::UnixStream::from(OwnedFd::from(file));
     stream.set_nonblocking(true)?;
-    UnixStream::from_std(stream).map(Some)
+    QuietStream::new(stream).map(Some)
 }
 
 /// rmcp takes a notification before `initialize` for a broken peer and ends. A client that gave up

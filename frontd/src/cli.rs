@@ -17,7 +17,7 @@ pub enum Command {
     /// Serve the calling user on loopback, with a spawnd of its own. Settings come from the
     /// SYNTHESIS_* variables; docs/configuration.md names them.
     Dev,
-    /// Serve with a spawnd that runs already; its sessions outlive this process.
+    /// Serve with a spawnd that runs already, which keeps sessions while the connection is lost.
     Serve {
         /// The socket of `spawnd --socket`.
         #[arg(long)]

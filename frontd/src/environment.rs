@@ -26,9 +26,15 @@ impl Environment {
     /// # Errors
     /// Names the variable or file that is wrong.
     pub fn read() -> anyhow::Result<Self> {
-        let config = match std::env::var_os("SYNTHESIS_CONFIG") {
+        let config = match variable("SYNTHESIS_CONFIG")? {
             Some(folder) => {
-                let file = PathBuf::from(folder).join("frontd.toml");
+                let folder = PathBuf::from(folder);
+                anyhow::ensure!(
+                    folder.is_dir(),
+                    "SYNTHESIS_CONFIG={} is no folder",
+                    folder.display()
+                );
+                let file = folder.join("frontd.toml");
                 if file.exists() { Config::load(&file)? } else { Config::default() }
             }
             None => Config::default(),
@@ -37,7 +43,7 @@ impl Environment {
             http: address("SYNTHESIS_HTTP", config.listen)?,
             bridge: address("SYNTHESIS_BRIDGE", config.bridge.first_version_listen)?,
             state: state_folder()?,
-            claude: std::env::var_os("SYNTHESIS_CLAUDE").map(PathBuf::from),
+            claude: variable("SYNTHESIS_CLAUDE")?.map(PathBuf::from),
             config,
         })
     }

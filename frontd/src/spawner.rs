@@ -185,7 +185,9 @@ impl Connection {
                     let (said, leader) = packet?;
                     match said {
                         FromSpawnd::Hello { .. } => return Err(Error::OutOfTurn),
-                        FromSpawnd::Answer { id, answer } => link.answered(id, (answer, leader)),
+                        FromSpawnd::Answer { id, answer } => {
+                            link.answered(id, (answer, leader)).await?;
+                        }
                         FromSpawnd::Event(event) => self.pass_on(event).await,
                     }
                 }
@@ -304,6 +306,10 @@ impl Link<'_> {
     }
 
     async fn ask(&mut self, request: Request) -> Result<(), Error> {
+        if request.answer.as_ref().is_some_and(oneshot::Sender::is_closed) {
+            // Whoever asked has given up while the request waited.
+            return Ok(());
+        }
         let id = self.next_id;
         self.next_id += 1;
         if let Some(answer) = request.answer {
@@ -312,16 +318,22 @@ impl Link<'_> {
         self.write(&FromFrontd::Request { id, call: request.call }).await
     }
 
-    fn answered(&mut self, id: u64, answered: Answered) {
+    async fn answered(&mut self, id: u64, answered: Answered) -> Result<(), Error> {
         match self.pending.remove(&id) {
-            // A session that no longer waits drops the leader, and spawnd's dup remains.
-            Some(waiting) => drop(waiting.send(answered)),
+            Some(waiting) => {
+                // Nobody waits for this process any more: it must not live on unknown.
+                if let Err((Answer::Started { session, .. }, _)) = waiting.send(answered) {
+                    let call = Call::Signal { session, signal: Signal::Kill };
+                    self.ask(Request { call, answer: None }).await?;
+                }
+            }
             None => {
                 if let Answer::Refused { code, message } = answered.0 {
                     tracing::debug!(?code, message, "spawnd refused");
                 }
             }
         }
+        Ok(())
     }
 
     async fn write(&self, message: &FromFrontd) -> Result<(), Error> {

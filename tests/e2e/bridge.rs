@@ -143,8 +143,5 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     let frame = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
-    match frame {
-        Message::Text(text) => serde_json::from_str(&text).unwrap(),
-        _ => Value::Null,
-    }
+    if let Message::Text(text) = frame { serde_json::from_str(&text).unwrap() } else { Value::Null }
 }

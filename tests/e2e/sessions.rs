@@ -55,7 +55,7 @@ async fn a_conversation_is_resumed_after_its_claude_was_killed() {
     assert!(arguments.contains("--resume"), "{arguments:?}");
 }
 
-pub fn kill(pid: u32) {
+pub(crate) fn kill(pid: u32) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
 }

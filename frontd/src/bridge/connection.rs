@@ -17,6 +17,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 
+use super::quiet::QuietStream;
 use super::{OUTGOING, Occupant};
 use crate::app::App;
 use crate::session::directory::Door;
@@ -31,7 +32,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// A channel that does not take a frame for this long is stuck.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 
-type Socket = WebSocketStream<UnixStream>;
+type Socket = WebSocketStream<QuietStream>;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +58,7 @@ pub fn websocket_config() -> WebSocketConfig {
     // The default read buffer of 128 KiB would cost 130 MB for a thousand sessions.
     WebSocketConfig::default()
         .read_buffer_size(8 << 10)
-        .write_buffer_size(0)
+        .write_buffer_size(8 << 10)
         .max_message_size(Some(limits::BRIDGE_FRAME))
         .max_frame_size(Some(limits::BRIDGE_FRAME))
 }
@@ -68,6 +69,7 @@ pub fn websocket_config() -> WebSocketConfig {
 /// [`Ended`] says why it ended; there is no other way.
 pub async fn serve(stream: UnixStream, app: &App) -> Result<(), Ended> {
     let peer = stream.peer_cred()?;
+    let stream = QuietStream::new(stream.into_std()?)?;
     let handshake = tokio_tungstenite::accept_async_with_config(stream, Some(websocket_config()));
     let mut socket = timeout(HELLO_WITHIN, handshake).await.map_err(|_| Ended::Late)??;
     let result = admit_and_talk(&mut socket, peer.uid(), peer.pid(), app).await;
@@ -188,7 +190,7 @@ async fn talk(
                 occupant.heard.notify_waiters();
                 take(frame, socket, door, pid).await?;
             }
-            Some(frame) = outgoing.recv() => send(socket, &frame).await?,
+            Some(frame) = outgoing.recv() => send_all(socket, &frame, outgoing).await?,
             _ = ping.tick() => {
                 if last_heard.elapsed() > limits::SILENCE {
                     return Err(refuse(close::SILENT, "silent for too long"));
@@ -250,10 +252,30 @@ fn decode(frame: Option<Result<Frame, tungstenite::Error>>) -> Result<Option<Fro
 }
 
 async fn send(socket: &mut Socket, frame: &FromFrontd) -> Result<(), Ended> {
-    let text = serde_json::to_string(frame).expect("wire types have string keys");
-    let sent = timeout(SEND_WITHIN, socket.send(Frame::text(text))).await;
+    let sent = timeout(SEND_WITHIN, socket.send(encode(frame))).await;
     sent.map_err(|_| refuse(close::SILENT, "takes no frames"))??;
     Ok(())
+}
+
+/// The frame and all that wait behind it, in one write: each write wakes channel.
+async fn send_all(
+    socket: &mut Socket,
+    first: &FromFrontd,
+    waiting: &mut mpsc::Receiver<FromFrontd>,
+) -> Result<(), Ended> {
+    let write = async {
+        socket.feed(encode(first)).await?;
+        while let Ok(frame) = waiting.try_recv() {
+            socket.feed(encode(&frame)).await?;
+        }
+        socket.flush().await
+    };
+    timeout(SEND_WITHIN, write).await.map_err(|_| refuse(close::SILENT, "takes no frames"))??;
+    Ok(())
+}
+
+fn encode(frame: &FromFrontd) -> Frame {
+    Frame::text(serde_json::to_string(frame).expect("wire types have string keys"))
 }
 
 async fn farewell(socket: &mut Socket, code: u16, reason: &'static str) {

@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod connection;
 pub mod first_version;
+pub mod quiet;
 
 use std::sync::Arc;
 

@@ -62,9 +62,10 @@ fn start_spawnd(environment: &Environment, stage: &Stage) -> anyhow::Result<(Own
         .env("SYNTHESIS_BRIDGE_SOCKET", &stage.bridge_socket)
         .env("SYNTHESIS_FRONTD_UID", stage.frontd_uid.to_string())
         .env("SYNTHESIS_CHANNEL", &stage.channel);
-    if let Some(claude) = &stage.claude {
-        command.env("SYNTHESIS_CLAUDE", claude);
-    }
+    match &stage.claude {
+        Some(claude) => command.env("SYNTHESIS_CLAUDE", claude),
+        None => command.env_remove("SYNTHESIS_CLAUDE"),
+    };
     let child = command.spawn().with_context(|| format!("start {}", program.display()))?;
     Ok((ours, child))
 }

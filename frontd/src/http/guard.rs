@@ -55,8 +55,9 @@ pub fn request(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 fn allowed(app: &App, name: &str) -> bool {
-    ["localhost", "127.0.0.1", "[::1]"].contains(&name)
-        || app.config.allowed_hosts.iter().any(|allowed| allowed == name)
+    let loopback = ["localhost", "127.0.0.1", "[::1]"];
+    let mut names = loopback.into_iter().chain(app.config.allowed_hosts.iter().map(String::as_str));
+    names.any(|allowed| allowed.eq_ignore_ascii_case(name))
 }
 
 /// `name[:port]` without its port; `None` for anything else.

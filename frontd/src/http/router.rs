@@ -32,7 +32,7 @@ const TABLE: [(&str, Method, Route); 7] = [
     ("/v1/chat/completions", Method::POST, Route::ChatCompletions),
     ("/chat/completions", Method::POST, Route::ChatCompletions),
     ("/v1/models", Method::GET, Route::Models),
-    ("/v1/models/{id}", Method::GET, Route::Model),
+    ("/v1/models/{*id}", Method::GET, Route::Model),
     ("/v1/runs/{id}/abort", Method::POST, Route::AbortRun),
     ("/health", Method::GET, Route::Health),
     ("/ready", Method::GET, Route::Ready),
@@ -75,6 +75,7 @@ impl Router {
         };
         let (method, route) = found.value;
         let id = found.params.get("id").unwrap_or_default();
+        let id = &*percent_encoding::percent_decode_str(id).decode_utf8_lossy();
         if head.method != *method {
             return Ok(method_not_allowed(method));
         }

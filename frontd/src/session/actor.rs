@@ -10,6 +10,7 @@ use proto::ids::{ModelName, Secret, SessionId};
 use proto::spawn::{ExitCause, RefusalCode, Spawn};
 use tokio::sync::{mpsc, oneshot};
 
+use super::alarm::Alarm;
 use super::directory::Door;
 use super::machine::{Action, FromProcess, Input, Limits, Machine};
 use super::message::{Message, NotTaken, Submission};
@@ -48,11 +49,13 @@ pub fn start(app: Arc<App>, key: SessionKey) -> mpsc::Sender<Message> {
         machine: Machine::new(limits),
         conversation: None,
         model: None,
+        chat_id: String::new(),
         process: None,
         slot: None,
         runs: HashMap::new(),
         actions: Vec::new(),
         idle: false,
+        alarm: Alarm::default(),
     };
     tokio::spawn(actor.live(inbox));
     sender
@@ -67,6 +70,8 @@ struct Actor {
     conversation: Option<Conversation>,
     /// As the latest message asked.
     model: Option<ModelName>,
+    /// As the latest message names the conversation.
+    chat_id: String,
     process: Option<Process>,
     slot: Option<Slot>,
     runs: HashMap<RunId, Arc<Run>>,
@@ -74,6 +79,7 @@ struct Actor {
     actions: Vec<Action>,
     /// What the pool was told.
     idle: bool,
+    alarm: Alarm,
 }
 
 impl Actor {
@@ -82,15 +88,14 @@ impl Actor {
             if self.machine.is_over() && self.app.directory.retire(&self.key, &inbox) {
                 return;
             }
-            let deadline = self.machine.deadline();
+            self.alarm.set(self.machine.deadline());
             // Cancel-safe: a queue and a timer.
             tokio::select! {
-                biased;
                 message = inbox.recv() => match message {
                     Some(message) => self.take(message).await,
                     None => return,
                 },
-                () = until(deadline) => self.step(Input::Tick),
+                () = self.alarm.rings() => self.step(Input::Tick),
             }
         }
     }
@@ -114,7 +119,7 @@ impl Actor {
             Message::Exited { process, cause } => self.exited(process, cause).await,
             Message::Connected { process, link } => self.connected(&process, link),
             Message::Disconnected { process, number } => self.disconnected(process, number),
-            Message::Attach { process, link, taken } => self.attach(process, link, taken),
+            Message::Attach { process, link, taken } => self.attach(process, link, taken).await,
             Message::Shutdown => self.shut_down(),
         }
     }
@@ -156,8 +161,9 @@ impl Actor {
         self.runs.insert(run, submission.run);
         self.model = submission.model;
         if let Some(process) = &mut self.process {
-            process.chat_id = submission.chat_id.clone();
+            process.chat_id.clone_from(&submission.chat_id);
         }
+        self.chat_id = submission.chat_id;
         let (content, attempt) = (submission.content, Attempt::First);
         self.step(Input::Submit(Pending { run, message: run.message_id(), content, attempt }));
     }
@@ -285,8 +291,10 @@ impl Actor {
         });
     }
 
-    fn attach(&mut self, id: SessionId, link: Link, taken: oneshot::Sender<bool>) {
-        let accepted = self.machine.accepts_attachment();
+    /// Only a session that never had a process of ours: a stored conversation had one.
+    async fn attach(&mut self, id: SessionId, link: Link, taken: oneshot::Sender<bool>) {
+        let unknown = matches!(self.app.store.get(self.key.clone()).await, Ok(None));
+        let accepted = unknown && self.machine.accepts_attachment();
         let _ = taken.send(accepted);
         if accepted {
             let mut process = Process::new(id.clone(), String::from("attached"));
@@ -365,7 +373,7 @@ impl Actor {
         let inbox = self.own.clone();
         let door = Door::new(id.clone(), conversation.id, site.uid, &secret, inbox.clone());
         self.app.directory.add_door(Arc::new(door));
-        self.process = Some(Process::new(id.clone(), self.key.to_string()));
+        self.process = Some(Process::new(id.clone(), self.chat_id.clone()));
         let spawn = Spawn {
             session: id.clone(),
             conversation: conversation.id,
@@ -378,8 +386,12 @@ impl Actor {
             secret,
         };
         let spawner = self.app.spawner.clone();
+        let patience = self.app.config.limits.start_timeout();
         tokio::spawn(async move {
-            let result = spawner.spawn(spawn).await;
+            let result = match tokio::time::timeout(patience, spawner.spawn(spawn)).await {
+                Ok(result) => result,
+                Err(_) => Err((RefusalCode::StartFailed, String::from("spawnd does not answer"))),
+            };
             let _ = inbox.send(Message::Spawned { process: id, result }).await;
         });
     }
@@ -389,13 +401,6 @@ impl Actor {
 fn unreachable_conversation(inbox: &mpsc::Sender<Message>, process: SessionId) {
     let result = Err((RefusalCode::StartFailed, String::from("no conversation")));
     let _ = inbox.try_send(Message::Spawned { process, result });
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Returns when the process is gone (and claude's own exit had its chance), or the time is up.

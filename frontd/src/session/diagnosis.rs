@@ -15,7 +15,7 @@ const LASTING: [(&str, &str); 6] = [
 ];
 
 pub fn of_skip(reason: &str) -> Failure {
-    let code = if reason.contains("disableAllHooks") { "hooks_disabled" } else { "channel_gated" };
+    let code = if reason.contains("hooks") { "hooks_disabled" } else { "channel_gated" };
     let message = format!("claude does not take messages from Synthesis: {reason}");
     Failure::new(FailureKind::CannotStart(code), message)
 }

@@ -4,6 +4,7 @@
 //! sessions, [`directory`] finds the actor of a key.
 
 pub mod actor;
+pub mod alarm;
 pub mod diagnosis;
 pub mod directory;
 pub mod machine;

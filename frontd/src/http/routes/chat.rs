@@ -30,7 +30,8 @@ use crate::session::actor;
 use crate::session::machine::Input;
 use crate::session::message::{Message, NotTaken, Submission};
 
-/// How long the head of a stream waits for the session, so that errors keep their status.
+/// How long the head of a stream waits for the first of the answer, so that errors keep their
+/// status, and a quick answer is one write.
 const HEAD_WITHIN: Duration = Duration::from_secs(2);
 /// What a frame needs beside the message's text.
 const FRAME_OVERHEAD: usize = 4096;
@@ -197,12 +198,20 @@ async fn stream(
     mut reader: Reader,
     presence: Presence,
 ) -> Result<Response, ApiError> {
-    // Until the session takes the message, a failure can still be a status.
     let mut ready = VecDeque::new();
-    match tokio::time::timeout(HEAD_WITHIN, reader.next()).await {
-        Ok(Some(Event::Finished(Outcome::Failed(failure)))) => return Err((&failure).into()),
-        Ok(Some(event)) => ready.push_back(event),
-        Ok(None) | Err(_) => {}
+    let beginning = async {
+        while let Some(event) = reader.next().await {
+            let begins = !matches!(event, Event::Pushed | Event::Usage(_));
+            ready.push_back(event);
+            if begins {
+                return;
+            }
+        }
+    };
+    // Late or not: what was read stays in `ready`.
+    let _ = tokio::time::timeout(HEAD_WITHIN, beginning).await;
+    if let Some(Event::Finished(Outcome::Failed(failure))) = ready.back() {
+        return Err(failure.into());
     }
     let streaming = Streaming {
         chunks: Chunks::new(head),

@@ -5,10 +5,10 @@ use std::time::Instant;
 use proto::ids::SessionId;
 use proto::spawn::RefusalCode;
 
-use super::{Action, Gate, Machine, RECEIPT_PATIENCE, State, finish};
+use super::{Action, Gate, Machine, RECEIPT_PATIENCE, State, WATCH_EVERY, finish};
 use crate::run::{Event, Failure, FailureKind, Outcome};
 use crate::session::diagnosis;
-use crate::session::turn::{Turn, Work};
+use crate::session::turn::{Phase, Turn, Work};
 
 impl Machine {
     /// Does what the queue asks for and the state allows.
@@ -38,8 +38,13 @@ impl Machine {
             Some(pending) => {
                 out.push(Action::Run(pending.run, Event::Pushed));
                 out.push(Action::Push(pending.clone()));
-                let work = Work::Ours(Turn::new(pending));
-                self.state = State::Busy { process, work, deadline: now + RECEIPT_PATIENCE };
+                let (mut turn, mut patience) = (Turn::new(pending), RECEIPT_PATIENCE);
+                if self.attached {
+                    // The first version has no receipts.
+                    (turn.phase, patience) = (Phase::Working, WATCH_EVERY);
+                }
+                let work = Work::Ours(turn);
+                self.state = State::Busy { process, work, deadline: now + patience };
             }
             None => self.state = State::Ready { process, since: now },
         }
