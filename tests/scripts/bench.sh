@@ -2,4 +2,6 @@
 # make bench: the release build, measured from outside. Nothing else should run meanwhile.
 set -eu
 cd "$(dirname "$0")/../.."
-exec target/release/bench "$@"
+. tests/scripts/claude.sh
+pinned_claude
+exec target/release/bench "$CLAUDE"

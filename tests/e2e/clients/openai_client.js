@@ -130,9 +130,10 @@ const checks = {
     assert.equal(error.headers.get("x-should-retry"), "false");
   },
 
+  // So late that the stream has begun: the error comes in it.
   async broken_stream() {
     const one = client("broken-stream");
-    const stream = await one.chat.completions.create({ ...ask("EXIT 3"), stream: true });
+    const stream = await one.chat.completions.create({ ...ask("SLOW 2500 EXIT 3"), stream: true });
     const error = await rejected(OpenAI.APIError, all(stream));
     assert.equal(error.code, "process_ended");
     assert.match(error.message, /exit status 3/);
@@ -142,7 +143,7 @@ const checks = {
   // Deltas without text, while claude works, disturb neither way of reading.
   async keep_alive() {
     const one = client("keep-alive");
-    const request = ask("SLOW 2500");
+    const request = ask("SLOW 4000");
     const chunks = await all(await one.chat.completions.create({ ...request, stream: true }));
     const deltas = chunks.map((chunk) => chunk.choices[0].delta);
     const empty = deltas.filter((delta) => delta.content === "" && delta.role === undefined);

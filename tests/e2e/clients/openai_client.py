@@ -127,8 +127,9 @@ def broken():
 
 
 def broken_stream():
+    """So late that the stream has begun: the error comes in it."""
     create = client("broken-stream").chat.completions.create
-    stream = create(**ask("EXIT 3"), stream=True)
+    stream = create(**ask("SLOW 2500 EXIT 3"), stream=True)
     error = raised(openai.APIError, lambda: list(stream))
     equal(error.code, "process_ended")
     assert "exit status 3" in error.message, error.message
@@ -138,12 +139,12 @@ def broken_stream():
 def keep_alive():
     """Deltas without text, while claude works, disturb neither way of reading."""
     one = client("keep-alive")
-    chunks = list(one.chat.completions.create(**ask("SLOW 2500"), stream=True))
+    chunks = list(one.chat.completions.create(**ask("SLOW 4000"), stream=True))
     deltas = [chunk.choices[0].delta for chunk in chunks]
     empty = [delta for delta in deltas if delta.content == "" and delta.role is None]
     assert empty, f"no keep-alive came: {deltas!r}"
     text = "".join(delta.content or "" for delta in deltas)
-    with one.chat.completions.stream(**ask("SLOW 2500")) as stream:
+    with one.chat.completions.stream(**ask("SLOW 4000")) as stream:
         equal(stream.get_final_completion().choices[0].message.content, text)
 
 

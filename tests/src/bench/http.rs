@@ -32,11 +32,19 @@ impl Connection {
         Ok(Self { stream, address, session: session.to_owned(), buffer: Vec::new() })
     }
 
-    /// One streamed turn.
+    /// One streamed turn with the fake claude.
     ///
     /// # Errors
     /// Any response but a stream with `[DONE]`.
     pub fn turn(&mut self, text: &str) -> anyhow::Result<Timing> {
+        self.turn_answered(text, b"echo: ")
+    }
+
+    /// Likewise, with other words at the answer's beginning.
+    ///
+    /// # Errors
+    /// Any response but a stream with `[DONE]`.
+    pub fn turn_answered(&mut self, text: &str, answer: &[u8]) -> anyhow::Result<Timing> {
         let body = serde_json::json!({
             "model": "synthesis", "stream": true,
             "messages": [{ "role": "user", "content": text }],
@@ -58,7 +66,7 @@ impl Connection {
             let count = self.stream.read(&mut chunk)?;
             ensure!(count > 0, "closed: {}", String::from_utf8_lossy(&self.buffer));
             self.buffer.extend_from_slice(chunk.get(..count).context("read too much")?);
-            if first_text.is_none() && contains(&self.buffer, b"echo: ") {
+            if first_text.is_none() && contains(&self.buffer, answer) {
                 first_text = Some(start.elapsed());
             }
             if self.buffer.ends_with(END) {
