@@ -161,11 +161,8 @@ impl Pump {
         }
         let usage = match &body {
             HookBody::Stop { .. } | HookBody::StopFailure { .. } => self.places.transcript.usage(),
-            HookBody::UserPromptSubmit { .. } => {
-                self.places.transcript.pushed(false);
-                None
-            }
-            HookBody::SessionStart {}
+            HookBody::UserPromptSubmit { .. }
+            | HookBody::SessionStart {}
             | HookBody::PreToolUse { .. }
             | HookBody::PostToolUse { .. }
             | HookBody::PermissionRequest { .. }
@@ -212,7 +209,7 @@ impl Pump {
                 self.link = None;
             }
             Action::Push { content, meta, alone } => {
-                self.places.transcript.pushed(alone);
+                self.places.transcript.pushed(alone, Some(&meta.message_id));
                 self.pushed = now_ms();
                 // claude does not read: the receipt will be missed, and frontd told so.
                 let _queued = self.places.pushes.try_send((content, meta));

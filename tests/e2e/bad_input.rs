@@ -103,7 +103,7 @@ async fn bad_workspaces_name_their_path() {
         (inside("missing"), 400, "workspace_unusable"),
         (file, 400, "workspace_unusable"),
         (link, 400, "workspace_unusable"),
-        ("/etc".to_owned(), 403, "workspace_not_allowed"),
+        ("/etc".to_owned(), 400, "workspace_not_allowed"),
     ];
     for (path, status, code) in cases {
         let reply = of(path.clone()).await;

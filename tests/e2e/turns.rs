@@ -157,7 +157,7 @@ async fn a_flooded_terminal_stalls_nothing() {
 async fn keep_alive_deltas_come_while_claude_works() {
     let config = "[stream]\nkeep_alive_seconds = 1\n".to_owned();
     let server = Server::start(Options { config, ..Options::default() }).await;
-    let mut stream = server.client.session("slow").stream("SLOW 2500").await;
+    let mut stream = server.client.session("slow").stream("SLOW 4000").await;
     let mut empty = 0;
     while let Some(event) = stream.next().await.unwrap() {
         if event == "[DONE]" {

@@ -24,6 +24,11 @@ pub(crate) struct Transcript {
     search_from: u64,
     /// Where the next count of tokens begins.
     count_from: u64,
+    /// The message whose turn is counted; the CLI writes late, so lines of the turn before may
+    /// still come.
+    counted: Option<MessageId>,
+    /// Was the line of that message seen?
+    begun: bool,
     /// Tokens of each of the turn's messages: the CLI repeats them with every block of a message.
     turn: Vec<(String, Tokens)>,
 }
@@ -53,8 +58,15 @@ impl Transcript {
     pub(crate) fn new(config_dir: &Path, workspace: &Path, conversation: ConversationId) -> Self {
         let folder = slug(&workspace.to_string_lossy());
         let path = config_dir.join("projects").join(folder).join(format!("{conversation}.jsonl"));
-        let mut transcript = Self { path, search_from: 0, count_from: 0, turn: Vec::new() };
-        transcript.pushed(true);
+        let mut transcript = Self {
+            path,
+            search_from: 0,
+            count_from: 0,
+            counted: None,
+            begun: false,
+            turn: Vec::new(),
+        };
+        transcript.pushed(true, None);
         transcript
     }
 
@@ -68,19 +80,20 @@ impl Transcript {
     }
 
     /// A message leaves for claude; `alone` when no earlier one lacks its receipt.
-    pub(crate) fn pushed(&mut self, alone: bool) {
+    pub(crate) fn pushed(&mut self, alone: bool, message: Option<&MessageId>) {
         let end = std::fs::metadata(&self.path).map_or(0, |data| data.len());
         if alone {
             self.search_from = end;
         }
         self.count_from = end;
+        self.counted = message.cloned();
+        self.begun = false;
         self.turn.clear();
     }
 
     /// Is the message in what was added since it was pushed?
     pub(crate) fn has(&self, message: &MessageId) -> bool {
-        // As JSON has it inside a text: the attribute's quotation marks are escaped.
-        let tag = format!("message_id=\\\"{message}\\\"");
+        let tag = tag(message);
         let found = |line: &[u8]| std::str::from_utf8(line).is_ok_and(|line| line.contains(&tag));
         let mut has = false;
         self.lines(self.search_from, SEARCHED, |line| {
@@ -89,11 +102,19 @@ impl Transcript {
         has
     }
 
-    /// The turn's tokens so far; `None` when the transcript tells none.
+    /// The turn's tokens so far; `None` when the transcript tells none. The CLI writes a message
+    /// 100 to 250 ms after it was said, so the last one is often missing.
     pub(crate) fn usage(&mut self) -> Option<TokenUsage> {
-        let mut turn = std::mem::take(&mut self.turn);
-        self.count_from = self.lines(self.count_from, COUNTED, |line| count(line, &mut turn));
-        self.turn = turn;
+        let tag = tag(self.counted.as_ref()?);
+        let (mut turn, mut begun) = (std::mem::take(&mut self.turn), self.begun);
+        self.count_from = self.lines(self.count_from, COUNTED, |line| {
+            if begun {
+                count(line, &mut turn);
+            } else {
+                begun = begins(line, &tag);
+            }
+        });
+        (self.turn, self.begun) = (turn, begun);
         if self.turn.is_empty() {
             return None;
         }
@@ -157,6 +178,17 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> Option<u64> {
             return Some(length);
         }
     }
+}
+
+/// The message as JSON has it inside a text: the attribute's quotation marks are escaped.
+fn tag(message: &MessageId) -> String {
+    format!("message_id=\\\"{message}\\\"")
+}
+
+/// Is this the line with which the message's turn begins?
+fn begins(line: &[u8], tag: &str) -> bool {
+    std::str::from_utf8(line)
+        .is_ok_and(|line| line.contains("\"type\":\"user\"") && line.contains(tag))
 }
 
 fn count(line: &[u8], turn: &mut Vec<(String, Tokens)>) {
@@ -225,6 +257,8 @@ mod tests {
                 path: PathBuf::new(),
                 search_from: 0,
                 count_from: 0,
+                counted: None,
+                begun: false,
                 turn: Vec::new(),
             };
             transcript.is_at(file.to_str().unwrap());
@@ -245,13 +279,22 @@ mod tests {
         format!("{line}\n")
     }
 
+    fn asked(id: &str) -> String {
+        let text = format!("<channel source=\"synthesis\" message_id=\"{id}\">\nhi\n</channel>");
+        format!("{}\n", serde_json::json!({"type": "user", "message": {"content": text}}))
+    }
+
     #[test]
     fn tokens_are_those_of_distinct_messages_since_the_push() {
         let (folder, mut transcript) = Folder::new();
         assert_eq!(transcript.usage(), None, "no file");
         folder.add(&said("before", 1000));
-        transcript.pushed(true);
+        let id = MessageId::new("m1").unwrap();
+        transcript.pushed(true, Some(&id));
         assert_eq!(transcript.usage(), None, "nothing was added");
+        folder.add(&said("late, of the turn before", 1000));
+        folder.add(&asked("m1"));
+        assert_eq!(transcript.usage(), None, "nothing of this turn");
         folder.add(&said("a", 1));
         folder.add(&said("a", 42));
         folder
@@ -263,7 +306,7 @@ mod tests {
         assert_eq!(transcript.usage().unwrap().output_tokens, 42, "half a line waits");
         folder.add(&rest);
         assert_eq!(transcript.usage().unwrap().output_tokens, 50);
-        transcript.pushed(true);
+        transcript.pushed(true, Some(&id));
         assert_eq!(transcript.usage(), None, "a new turn");
     }
 
@@ -271,18 +314,14 @@ mod tests {
     fn a_message_is_found_only_in_what_was_added() {
         let (folder, mut transcript) = Folder::new();
         let id = MessageId::new("m1").unwrap();
-        let line = |id: &str| {
-            let text =
-                format!("<channel source=\"synthesis\" message_id=\"{id}\">\nhi\n</channel>");
-            format!("{}\n", serde_json::json!({"type": "user", "message": {"content": text}}))
-        };
+        let line = asked;
         folder.add(&line("m1"));
-        transcript.pushed(true);
+        transcript.pushed(true, Some(&id));
         assert!(!transcript.has(&id), "an older line");
         folder.add(&line("m10"));
         assert!(!transcript.has(&id), "another id");
         folder.add(&line("m1"));
-        transcript.pushed(false);
+        transcript.pushed(false, Some(&id));
         assert!(transcript.has(&id), "a later push does not hide it");
         assert!(transcript.usage().is_none());
     }
@@ -290,9 +329,11 @@ mod tests {
     #[test]
     fn a_line_without_end_or_measure_does_no_harm() {
         let (folder, mut transcript) = Folder::new();
+        transcript.pushed(true, Some(&MessageId::new("m1").unwrap()));
         folder.add(&"x".repeat(LINE + 1));
         assert_eq!(transcript.usage(), None);
         folder.add("\n");
+        folder.add(&asked("m1"));
         folder.add(&said("a", 3));
         assert_eq!(transcript.usage().unwrap().output_tokens, 3);
     }

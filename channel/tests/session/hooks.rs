@@ -223,6 +223,9 @@ fn the_tokens_of_the_turn_come_before_its_end() {
     transcript_line(&stage, &said("old", 1000));
     link.push("m1", "hi");
     claude.pushed();
+    transcript_line(&stage, &said("late, of the turn before", 1000));
+    let tag = "<channel source=\"synthesis\" message_id=\"m1\">";
+    transcript_line(&stage, &json!({"type": "user", "message": {"content": tag}}));
     transcript_line(&stage, &said("a", 1));
     transcript_line(&stage, &said("a", 40));
     claude.call_reply(json!({"text": "x", "message_id": "m1"}));

@@ -58,7 +58,17 @@ impl ApiError {
         }
     }
 
-    /// The error object, for a response or for a frame in a stream.
+    /// The error object for a frame in a stream. OpenClaw sends a turn again by the error's type
+    /// alone: what must not be repeated is called the request's fault.
+    pub fn object_in_stream(&self) -> ErrorObject<'_> {
+        let kind = match self.again {
+            Again::Never => "invalid_request_error",
+            Again::ByStatus | Again::After { .. } => self.kind(),
+        };
+        ErrorObject { kind, ..self.object() }
+    }
+
+    /// The error object.
     pub fn object(&self) -> ErrorObject<'_> {
         let (message, param) = (self.message.as_str(), self.param.as_deref());
         ErrorObject { message, kind: self.kind(), param, code: self.code }
@@ -95,8 +105,9 @@ impl From<&Failure> for ApiError {
         let (status, code, again) = match failure.kind {
             FailureKind::NoSlot => (StatusCode::SERVICE_UNAVAILABLE, "no_slot", after),
             FailureKind::CannotStart(code) => (StatusCode::FORBIDDEN, code, Again::Never),
+            // Not 403: OpenClaw then leaves the whole server alone for a minute, for every session.
             FailureKind::WorkspaceNotAllowed => {
-                (StatusCode::FORBIDDEN, "workspace_not_allowed", Again::Never)
+                (StatusCode::BAD_REQUEST, "workspace_not_allowed", Again::Never)
             }
             FailureKind::WorkspaceUnusable => {
                 (StatusCode::BAD_REQUEST, "workspace_unusable", Again::Never)

@@ -105,7 +105,7 @@ impl Chunks {
 pub fn completion<'a>(
     head: &ChatHead,
     replies: impl IntoIterator<Item = &'a str>,
-    usage: TokenUsage,
+    usage: Option<TokenUsage>,
 ) -> Bytes {
     let mut content = String::new();
     for (index, reply) in replies.into_iter().enumerate() {
@@ -121,7 +121,7 @@ pub fn completion<'a>(
         created: head.created,
         model: &head.model,
         choices: [Choice { index: 0, message, logprobs: None, finish_reason: "stop" }],
-        usage: Usage::of(usage),
+        usage: usage.map(Usage::of),
     })
 }
 
@@ -183,7 +183,9 @@ struct Completion<'a> {
     created: u64,
     model: &'a str,
     choices: [Choice<'a>; 1],
-    usage: Usage,
+    /// Left out when it is not known: a zero would be a claim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
 }
 
 #[derive(Serialize)]
@@ -342,7 +344,7 @@ mod tests {
 
     #[test]
     fn the_whole_answer_is_spelled_like_this() {
-        let whole = completion(&head(false), ["one", "two"], USAGE);
+        let whole = completion(&head(false), ["one", "two"], Some(USAGE));
         assert_eq!(
             whole,
             concat!(

@@ -49,7 +49,6 @@ pub fn start(app: Arc<App>, key: SessionKey) -> mpsc::Sender<Message> {
         machine: Machine::new(limits),
         conversation: None,
         model: None,
-        chat_id: String::new(),
         process: None,
         slot: None,
         runs: HashMap::new(),
@@ -70,8 +69,6 @@ struct Actor {
     conversation: Option<Conversation>,
     /// As the latest message asked.
     model: Option<ModelName>,
-    /// As the latest message names the conversation.
-    chat_id: String,
     process: Option<Process>,
     slot: Option<Slot>,
     runs: HashMap<RunId, Arc<Run>>,
@@ -149,23 +146,21 @@ impl Actor {
 
     // ---- messages -------------------------------------------------------------------------
 
-    async fn submit(&mut self, submission: Submission) {
+    async fn submit(&mut self, mut submission: Submission) {
+        let taken = std::mem::replace(&mut submission.taken, oneshot::channel().0);
         let verdict = self.admit(&submission).await;
         let admitted = verdict.is_ok();
         // A client that left meanwhile is seen by its Leave.
-        let _ = submission.taken.send(verdict);
+        let _ = taken.send(verdict);
         if !admitted {
             return;
         }
-        let run = submission.run.id();
-        self.runs.insert(run, submission.run);
-        self.model = submission.model;
-        if let Some(process) = &mut self.process {
-            process.chat_id.clone_from(&submission.chat_id);
-        }
-        self.chat_id = submission.chat_id;
-        let (content, attempt) = (submission.content, Attempt::First);
-        self.step(Input::Submit(Pending { run, message: run.message_id(), content, attempt }));
+        let Submission { run, content, chat_id, model, .. } = submission;
+        let (id, attempt) = (run.id(), Attempt::First);
+        self.runs.insert(id, run);
+        self.model = model;
+        let message = id.message_id();
+        self.step(Input::Submit(Pending { run: id, message, content, chat_id, attempt }));
     }
 
     async fn admit(&mut self, submission: &Submission) -> Result<(), NotTaken> {
@@ -297,7 +292,7 @@ impl Actor {
         let accepted = unknown && self.machine.accepts_attachment();
         let _ = taken.send(accepted);
         if accepted {
-            let mut process = Process::new(id.clone(), String::from("attached"));
+            let mut process = Process::new(id.clone());
             process.link = Some(link);
             self.process = Some(process);
             self.step(Input::Attached(id));
@@ -373,7 +368,7 @@ impl Actor {
         let inbox = self.own.clone();
         let door = Door::new(id.clone(), conversation.id, site.uid, &secret, inbox.clone());
         self.app.directory.add_door(Arc::new(door));
-        self.process = Some(Process::new(id.clone(), self.chat_id.clone()));
+        self.process = Some(Process::new(id.clone()));
         let spawn = Spawn {
             session: id.clone(),
             conversation: conversation.id,

@@ -46,7 +46,7 @@ pub enum Message {
 pub struct Submission {
     pub run: Arc<Run>,
     pub content: Arc<str>,
-    pub chat_id: String,
+    pub chat_id: Arc<str>,
     /// Where a new conversation shall live; an old one must live there already.
     pub workspace: Option<AbsolutePath>,
     /// For the next process, if there is none; a change takes effect then.

@@ -22,13 +22,11 @@ pub struct Process {
     /// `None` until spawnd has handed over the leader, and for a first-version channel.
     pub terminal: Option<Terminal>,
     pub link: Option<Link>,
-    /// As claude sees the conversation's name.
-    pub chat_id: String,
 }
 
 impl Process {
-    pub fn new(id: SessionId, chat_id: String) -> Self {
-        Self { id, terminal: None, link: None, chat_id }
+    pub fn new(id: SessionId) -> Self {
+        Self { id, terminal: None, link: None }
     }
 
     /// Hands a frame to the channel. One that is away gets what matters again when it is back.
@@ -43,7 +41,7 @@ impl Process {
 
     /// channel pushes a message id only once, so sending it again is safe.
     pub fn push(&mut self, pending: &Pending, ts: String) {
-        let chat_id = self.chat_id.clone();
+        let chat_id = pending.chat_id.to_string();
         let meta = Meta { chat_id, message_id: pending.message.clone(), ts };
         self.send(FromFrontd::Inbound { content: pending.content.to_string(), meta });
     }

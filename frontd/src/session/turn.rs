@@ -12,6 +12,8 @@ pub struct Pending {
     pub run: RunId,
     pub message: MessageId,
     pub content: Arc<str>,
+    /// The conversation in the client's own words.
+    pub chat_id: Arc<str>,
     /// The second attempt is the last.
     pub attempt: Attempt,
 }

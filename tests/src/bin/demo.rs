@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tests::harness::binary;
 use tests::mock_model::MockModel;
 use tests::offline_claude::Offline;
@@ -41,14 +43,16 @@ async fn main() -> anyhow::Result<()> {
     let line = line.context("frontd did not start")?;
     let url = line.strip_prefix("ready ").context("frontd's ready line")?;
     explain(&line, url);
-    // Ctrl-C reaches frontd too; its end is ours.
-    let interrupted = async {
-        let _ = tokio::signal::ctrl_c().await;
-        std::future::pending::<()>().await;
-    };
     let status = tokio::select! {
         status = server.wait() => status?,
-        () = interrupted => return Ok(()),
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            // A terminal's Ctrl-C has reached frontd already; a signal to us alone has not.
+            if let Some(pid) = server.id().and_then(|pid| i32::try_from(pid).ok()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            }
+            server.wait().await?
+        }
     };
     ensure!(status.success(), "frontd: {status}");
     Ok(())

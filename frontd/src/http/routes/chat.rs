@@ -30,8 +30,9 @@ use crate::session::actor;
 use crate::session::machine::Input;
 use crate::session::message::{Message, NotTaken, Submission};
 
-/// How long the head of a stream waits for the first of the answer, so that errors keep their
-/// status, and a quick answer is one write.
+/// How long the head of a stream waits until claude takes the message, so that errors keep their
+/// status. After that an error is a frame: clients repeat a failed status by themselves, and claude
+/// may have acted on the message already.
 const HEAD_WITHIN: Duration = Duration::from_secs(2);
 /// What a frame needs beside the message's text.
 const FRAME_OVERHEAD: usize = 4096;
@@ -135,7 +136,7 @@ async fn submit(
     let submission = Submission {
         run: Arc::clone(run),
         content,
-        chat_id: identity.chat_id.clone(),
+        chat_id: identity.chat_id.as_str().into(),
         workspace,
         model,
         taken,
@@ -178,12 +179,12 @@ async fn whole(
     presence: Presence,
 ) -> Result<Response, ApiError> {
     let mut replies: Vec<Arc<str>> = Vec::new();
-    let mut usage = TokenUsage::default();
+    let mut usage = None;
     while let Some(event) = reader.next().await {
         match event {
             Event::Pushed => {}
             Event::Text(text) => replies.push(text),
-            Event::Usage(seen) => usage = seen,
+            Event::Usage(seen) => usage = Some(seen),
             Event::Finished(Outcome::Completed | Outcome::Aborted) => break,
             Event::Finished(Outcome::Failed(failure)) => return Err((&failure).into()),
         }
@@ -199,19 +200,10 @@ async fn stream(
     presence: Presence,
 ) -> Result<Response, ApiError> {
     let mut ready = VecDeque::new();
-    let beginning = async {
-        while let Some(event) = reader.next().await {
-            let begins = !matches!(event, Event::Pushed | Event::Usage(_));
-            ready.push_back(event);
-            if begins {
-                return;
-            }
-        }
-    };
-    // Late or not: what was read stays in `ready`.
-    let _ = tokio::time::timeout(HEAD_WITHIN, beginning).await;
-    if let Some(Event::Finished(Outcome::Failed(failure))) = ready.back() {
-        return Err(failure.into());
+    match tokio::time::timeout(HEAD_WITHIN, reader.next()).await {
+        Ok(Some(Event::Finished(Outcome::Failed(failure)))) => return Err((&failure).into()),
+        Ok(Some(event)) => ready.push_back(event),
+        Ok(None) | Err(_) => {}
     }
     let streaming = Streaming {
         chunks: Chunks::new(head),
@@ -220,7 +212,7 @@ async fn stream(
         _presence: presence,
         keep_alive: app.config.stream.keep_alive(),
         replies: 0,
-        usage: TokenUsage::default(),
+        usage: None,
         place: Place::Head,
     };
     let frames = futures_util::stream::unfold(streaming, |mut streaming| async move {
@@ -246,7 +238,8 @@ struct Streaming {
     _presence: Presence,
     keep_alive: Duration,
     replies: usize,
-    usage: TokenUsage,
+    /// As far as it is known.
+    usage: Option<TokenUsage>,
     place: Place,
 }
 
@@ -289,16 +282,18 @@ impl Streaming {
                 out.extend_from_slice(&self.chunks.reply(self.replies, &text));
                 self.replies += 1;
             }
-            Event::Usage(usage) => self.usage = usage,
+            Event::Usage(usage) => self.usage = Some(usage),
             Event::Finished(Outcome::Completed | Outcome::Aborted) => {
                 self.place = Place::End;
                 out.extend_from_slice(&self.chunks.finish());
-                out.extend(self.chunks.usage(self.usage));
+                out.extend(
+                    self.usage.and_then(|usage| self.chunks.usage(usage)).unwrap_or_default(),
+                );
                 out.extend_from_slice(&sse::DONE);
             }
             Event::Finished(Outcome::Failed(failure)) => {
                 self.place = Place::End;
-                out.extend_from_slice(&sse::error(&ApiError::from(&failure).object()));
+                out.extend_from_slice(&sse::error(&ApiError::from(&failure).object_in_stream()));
             }
         }
     }

@@ -36,6 +36,7 @@ impl Bench {
             run,
             message: run.message_id(),
             content: text.into(),
+            chat_id: "chat".into(),
             attempt: Attempt::First,
         };
         (run, run.message_id(), self.give(Input::Submit(pending)))
