@@ -5,6 +5,8 @@ use std::sync::Arc;
 use proto::ids::{AbsolutePath, UnixUser};
 use proto::spawn::TerminalSize;
 
+use tokio::sync::Semaphore;
+
 use crate::config::Config;
 use crate::run::Runs;
 use crate::session::directory::Directory;
@@ -20,6 +22,8 @@ pub struct App {
     pub pool: Pool,
     pub spawner: Spawner,
     pub store: StoreHandle,
+    /// Room for request bodies, in KiB.
+    pub bodies: Semaphore,
 }
 
 /// What is known of the place at start and stays.

@@ -39,7 +39,11 @@ fn owner(line: &str, local: SocketAddr, remote: SocketAddr) -> Option<u32> {
     if found != wanted {
         return None;
     }
-    fields.nth(4)?.parse().ok()
+    let uid = fields.nth(4)?.parse().ok()?;
+    // A socket that nobody holds any more (closed, in TIME_WAIT) is shown with uid 0 and inode 0:
+    // it is no word of root's.
+    let inode: u64 = fields.nth(1)?.parse().ok()?;
+    (inode != 0).then_some(uid)
 }
 
 fn canonical(address: SocketAddr) -> (IpAddr, u16) {
@@ -86,6 +90,20 @@ mod tests {
         let uid = peer_uid(server.local_addr().unwrap(), peer).unwrap();
         assert_eq!(uid, Some(nix::unistd::getuid().as_raw()));
         drop(client);
+    }
+
+    #[test]
+    fn a_connection_that_its_peer_has_closed_belongs_to_nobody() {
+        let line = "   3: 0100007F:A0F4 0100007F:49D4 06 00000000:00000000 00:00000000 00000000     0        0 0 1 0";
+        let peer = SocketAddr::from(([127, 0, 0, 1], 0xA0F4));
+        let own = SocketAddr::from(([127, 0, 0, 1], 0x49D4));
+        assert_eq!(owner(line, peer, own), None);
+
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, peer) = listener.accept().unwrap();
+        drop(client);
+        assert_eq!(peer_uid(server.local_addr().unwrap(), peer).unwrap(), None);
     }
 
     #[test]

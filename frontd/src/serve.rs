@@ -12,7 +12,7 @@ use nix::sys::socket::Backlog;
 use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::app::{App, Site};
 use crate::environment::Environment;
@@ -101,7 +101,8 @@ pub async fn run(
     let pool = Pool::new(limits.processes, limits.slot_wait());
     let runs = Runs::default();
     let config = environment.config;
-    let app = Arc::new(App { config, site, runs, directory, pool, spawner, store });
+    let bodies = Semaphore::new(http::routes::chat::BODIES as usize);
+    let app = Arc::new(App { config, site, runs, directory, pool, spawner, store, bodies });
 
     let http = tokio_tcp(listeners.http)?;
     let address = http.local_addr()?;
@@ -133,10 +134,10 @@ pub async fn run(
     };
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     let _ = stop.send(true);
-    for inbox in app.directory.inboxes() {
-        // An inbox that stays full belongs to a session that the end of this process ends too.
-        let _ = tokio::time::timeout(GRACE, inbox.send(Message::Shutdown)).await;
-    }
+    let inboxes = app.directory.inboxes();
+    let told = inboxes.iter().map(|inbox| inbox.send(Message::Shutdown));
+    // An inbox that stays full belongs to a session that the end of this process ends too.
+    let _ = tokio::time::timeout(GRACE, futures_util::future::join_all(told)).await;
     let _ = tokio::time::timeout(GRACE, serving).await;
     lost.abort();
     result

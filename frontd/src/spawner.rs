@@ -215,12 +215,12 @@ impl Connection {
                     self.pass_on(Event::Exited { session, cause, usage }).await;
                 }
                 (ListedState::Exited { .. }, false) => {
-                    link.ask(Request { call: Call::Forget { session }, answer: None }).await?;
+                    link.call(Call::Forget { session }, self).await?;
                 }
                 (ListedState::Starting {} | ListedState::Running { .. }, false) => {
                     tracing::info!(%session, "ending a process that nobody here knows");
                     let call = Call::Signal { session, signal: Signal::Kill };
-                    link.ask(Request { call, answer: None }).await?;
+                    link.call(call, self).await?;
                 }
                 (ListedState::Running { ready: Some(pid), .. }, true) => {
                     self.pass_on(Event::Ready { session, pid }).await;
@@ -272,24 +272,29 @@ impl Link<'_> {
         }
     }
 
-    /// Every page of `list`. Events that come in between are passed on.
-    async fn list(&mut self, connection: &Connection) -> Result<Vec<Listed>, Error> {
-        let mut all: Vec<Listed> = Vec::new();
+    /// Asks and reads until the answer, so that spawnd never waits for us to read. Events that
+    /// come in between are passed on.
+    async fn call(&mut self, call: Call, connection: &Connection) -> Result<Answer, Error> {
+        let asked = self.next_id;
+        self.ask(Request { call, answer: None }).await?;
         let mut buffer = vec![0; limits::SPAWN_PACKET + 1];
         loop {
-            let after = all.last().map(|entry| entry.session.clone());
-            self.ask(Request { call: Call::List { after }, answer: None }).await?;
-            let asked = self.next_id - 1;
-            let page = loop {
-                match receive(self.socket, &mut buffer).await?.0 {
-                    FromSpawnd::Answer { id, answer } if id == asked => break answer,
-                    FromSpawnd::Event(event) => connection.pass_on(event).await,
-                    FromSpawnd::Hello { .. } | FromSpawnd::Answer { .. } => {
-                        return Err(Error::OutOfTurn);
-                    }
+            match receive(self.socket, &mut buffer).await?.0 {
+                FromSpawnd::Answer { id, answer } if id == asked => return Ok(answer),
+                FromSpawnd::Event(event) => connection.pass_on(event).await,
+                FromSpawnd::Hello { .. } | FromSpawnd::Answer { .. } => {
+                    return Err(Error::OutOfTurn);
                 }
-            };
-            match page {
+            }
+        }
+    }
+
+    /// Every page of `list`.
+    async fn list(&mut self, connection: &Connection) -> Result<Vec<Listed>, Error> {
+        let mut all: Vec<Listed> = Vec::new();
+        loop {
+            let after = all.last().map(|entry| entry.session.clone());
+            match self.call(Call::List { after }, connection).await? {
                 Answer::Sessions { sessions, more } => {
                     let more = more && !sessions.is_empty();
                     all.extend(sessions);

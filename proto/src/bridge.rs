@@ -143,6 +143,8 @@ pub enum ReplyRefusal {
     Closed,
     /// The message id is not that of the open turn.
     Foreign,
+    /// No message id, and it is not the process's first turn: the reply may be a late one.
+    Unnamed,
 }
 
 /// The first version: WebSocket on loopback TCP, no version, no secret, no acknowledgement.

@@ -216,6 +216,7 @@ fn to_channel() -> Vec<(&'static str, bridge::FromFrontd)> {
         ("ack", ack(None)),
         ("ack_closed", ack(Some(ReplyRefusal::Closed))),
         ("ack_foreign", ack(Some(ReplyRefusal::Foreign))),
+        ("ack_unnamed", ack(Some(ReplyRefusal::Unnamed))),
         ("await_idle", FromFrontd::AwaitIdle {}),
         ("ping", FromFrontd::Ping {}),
     ]

@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 
 use futures_util::{SinkExt, StreamExt};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
 use serde_json::{Value, json};
-use tests::harness::{Options, Server, client::PATIENCE};
-use tokio::net::{TcpStream, UnixStream};
+use tests::harness::{Options, Server, binary, client::PATIENCE, processes};
+use tokio::net::TcpStream;
+use tokio::process::Command;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
@@ -39,17 +42,19 @@ impl Session {
         })
     }
 
-    async fn connect(&self) -> WebSocketStream<UnixStream> {
-        let stream = UnixStream::connect(self.server.state.join("run/bridge.sock")).await.unwrap();
-        client_async("ws://bridge/", stream).await.unwrap().0
-    }
-
-    /// Sends one frame as the first and returns the close code that it gets.
-    async fn close_code(&self, first: Message) -> u16 {
-        let mut socket = self.connect().await;
-        // The server may close while a large frame is still being written.
-        let _ = socket.send(first).await;
-        close_code(&mut socket).await
+    /// Sends one first frame from a process of its own, as the session's user (or as this test's).
+    async fn first_frame(&self, as_user: bool, kind: &str, payload: &str) -> String {
+        let uid = self.server.session_uid.to_string();
+        let mut command = if as_user && Uid::effective().is_root() {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", &uid, "--clear-groups"]).arg(binary("stranger"));
+            command
+        } else {
+            Command::new(binary("stranger"))
+        };
+        command.arg(self.server.state.join("run/bridge.sock")).args([kind, payload]);
+        let output = tokio::time::timeout(PATIENCE, command.output()).await.unwrap().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
     async fn still_works(&self) {
@@ -58,36 +63,19 @@ impl Session {
     }
 }
 
-async fn close_code<S>(socket: &mut WebSocketStream<S>) -> u16
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
-    let end = async {
-        while let Some(frame) = socket.next().await {
-            match frame {
-                Ok(Message::Close(Some(frame))) => return frame.code.into(),
-                Ok(_) => {}
-                Err(_) => return 0,
-            }
-        }
-        0
-    };
-    tokio::time::timeout(PATIENCE, end).await.expect("it closes")
-}
-
 #[tokio::test]
 async fn broken_first_frames_close_only_their_connection() {
     let session = session().await;
     for text in ["null", "{}", "not json", "[]", r#"{"type":"registered"}"#, r#"{"type":"hello"}"#]
     {
-        assert_eq!(session.close_code(Message::text(text)).await, 4001, "{text}");
+        assert_eq!(session.first_frame(true, "text", text).await, "closed 4001", "{text}");
     }
-    assert_eq!(session.close_code(Message::binary(vec![0; 16])).await, 4001);
-    let large = "x".repeat(2 << 20);
-    assert!([4001, 0].contains(&session.close_code(Message::text(large)).await));
+    assert_eq!(session.first_frame(true, "binary", "16").await, "closed 4001");
+    let outcome = session.first_frame(true, "big", "2000000").await;
+    assert!(["closed 4001", "dropped"].contains(&&*outcome), "{outcome}");
     let mut old = session.hello();
     old["version"] = json!(1);
-    assert_eq!(session.close_code(Message::text(old.to_string())).await, 4002);
+    assert_eq!(session.first_frame(true, "text", &old.to_string()).await, "closed 4002");
     session.still_works().await;
 }
 
@@ -96,15 +84,45 @@ async fn a_foreign_secret_a_foreign_session_and_a_foreign_uid_are_refused() {
     let session = session().await;
     let mut wrong = session.hello();
     wrong["token"] = json!("0".repeat(64));
-    assert_eq!(session.close_code(Message::text(wrong.to_string())).await, 4003);
+    assert_eq!(session.first_frame(true, "text", &wrong.to_string()).await, "closed 4003");
     let mut wrong = session.hello();
     wrong["openclaw_session"] = json!("a".repeat(26));
-    assert_eq!(session.close_code(Message::text(wrong.to_string())).await, 4003);
+    assert_eq!(session.first_frame(true, "text", &wrong.to_string()).await, "closed 4003");
     // This test has the right secret, but as root it is not the session's user.
-    if nix::unistd::Uid::effective().as_raw() != session.server.session_uid {
-        let right = Message::text(session.hello().to_string());
-        assert_eq!(session.close_code(right).await, 4003);
+    if Uid::effective().as_raw() != session.server.session_uid {
+        let right = session.hello().to_string();
+        assert_eq!(session.first_frame(false, "text", &right).await, "dropped");
     }
+    session.still_works().await;
+}
+
+#[tokio::test]
+async fn a_second_hello_is_refused_while_the_first_connection_answers() {
+    let session = session().await;
+    let hello = session.hello().to_string();
+    assert_eq!(session.first_frame(true, "text", &hello).await, "closed 4004");
+    session.still_works().await;
+}
+
+#[tokio::test]
+async fn a_replaced_connection_leaves_no_turn_pending() {
+    let session = session().await;
+    let [claude] = session.server.claudes()[..] else { panic!("one claude") };
+    let channel = processes::children(claude)
+        .into_iter()
+        .find(|pid| processes::name(*pid).as_deref() == Some("channel"))
+        .expect("a channel");
+    let signal = |signal| kill(Pid::from_raw(i32::try_from(channel).unwrap()), signal).unwrap();
+    let mut stream = session.server.client.session("victim").stream("SLOW 3000 SAY whole").await;
+    stream.next().await.unwrap();
+    signal(Signal::SIGSTOP);
+    let mut hello = session.hello();
+    hello["state"] = json!("starting");
+    let outcome = session.first_frame(true, "text", &hello.to_string()).await;
+    assert_eq!(outcome, "admitted", "the first connection did not answer");
+    signal(Signal::SIGCONT);
+    // The channel comes back, and its turn ends as if nothing had happened.
+    assert_eq!(stream.deltas().await.unwrap().concat(), "whole");
     session.still_works().await;
 }
 

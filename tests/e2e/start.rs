@@ -8,6 +8,17 @@ async fn with_fake(fake: serde_json::Value) -> Server {
 }
 
 #[tokio::test]
+async fn every_message_that_waits_for_a_refused_start_hears_the_cause() {
+    let claude = Some("/nonexistent/claude".into());
+    let server = Server::start(Options { claude, ..Options::default() }).await;
+    let session = server.client.session("queue");
+    let chats = (0..3).map(|_| session.chat("hello"));
+    for reply in futures_util::future::join_all(chats).await {
+        assert_eq!((reply.status, &*reply.error_code()), (403, "claude_missing"));
+    }
+}
+
+#[tokio::test]
 async fn a_channel_that_registers_late_loses_no_first_message() {
     let server = with_fake(json!({ "registration_delay_ms": 1500 })).await;
     assert_eq!(server.client.chat("early").await.content(), "echo: early");

@@ -127,6 +127,16 @@ fn strange_but(_: &str) -> &'static str {
 }
 
 #[tokio::test]
+async fn a_late_unnamed_reply_is_not_the_next_turns_answer() {
+    let server = Server::start(Options::default()).await;
+    let session = server.client.session("late");
+    session.chat("LATE 400").await.content();
+    // Long enough for the late reply to come in the middle.
+    let answer = session.chat("SLOW 1200 SAY mine").await.content();
+    assert_eq!(answer, "mine");
+}
+
+#[tokio::test]
 async fn a_large_answer_arrives_whole() {
     let server = Server::start(Options::default()).await;
     assert!(server.client.chat("BIG 400").await.content().len() >= 400 * 1024);

@@ -370,7 +370,7 @@ fn a_reply_is_answered_by_its_own_ack() {
 
 #[test]
 fn a_refused_reply_fails_with_a_reason() {
-    for refusal in [ReplyRefusal::Closed, ReplyRefusal::Foreign] {
+    for refusal in [ReplyRefusal::Closed, ReplyRefusal::Foreign, ReplyRefusal::Unnamed] {
         let mut stage = Stage::ready();
         stage.reply("a", None);
         let out = stage.frame(FromFrontd::Ack { seq: Seq(1), refused: Some(refusal) });

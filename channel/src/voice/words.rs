@@ -109,5 +109,9 @@ pub(super) fn refused(refusal: ReplyRefusal) -> &'static str {
             "Not delivered: message_id is not that of the message which waits for an answer. Pass \
              the message_id attribute of the latest channel tag."
         }
+        ReplyRefusal::Unnamed => {
+            "Not delivered: pass the message_id attribute of the channel tag that you answer, so \
+             that the answer cannot go to another message."
+        }
     }
 }

@@ -18,9 +18,13 @@ const CONNECTIONS: usize = 2048;
 pub async fn serve(listener: UnixListener, app: Arc<App>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let permit = Arc::clone(&room).acquire_owned().await;
         match listener.accept().await {
-            Ok((stream, _)) => {
+            // Before anything is spent on it: only sessions' users have business here.
+            Ok((stream, _)) if stream.peer_cred().is_ok_and(|peer| peer.uid() == app.site.uid) => {
+                let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+                    tracing::warn!("too many connections on the bridge: one was closed");
+                    continue;
+                };
                 let app = Arc::clone(&app);
                 tokio::spawn(async move {
                     let _permit = permit;
@@ -29,6 +33,7 @@ pub async fn serve(listener: UnixListener, app: Arc<App>) {
                     }
                 });
             }
+            Ok(_) => tracing::debug!("a stranger knocked at the bridge"),
             Err(error) => {
                 tracing::warn!(%error, "accept on the bridge");
                 tokio::time::sleep(Duration::from_millis(100)).await;

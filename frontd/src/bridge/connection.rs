@@ -224,8 +224,12 @@ async fn take(frame: FromChannel, socket: &mut Socket, door: &Door, pid: u32) ->
             if seq != Seq(last.0 + 1) {
                 return Err(refuse(close::BROKEN, "a seq is missing"));
             }
-            tell_machine(door, FromProcess::Told { seq, event }).await?;
+            let gone = |_| refuse(close::REFUSED, "the session is over");
+            let room = door.inbox.reserve().await.map_err(gone)?;
+            // No wait between the two: a successor's hello_ack must not ask for it again.
             door.set_last_seq(seq);
+            let said = FromProcess::Told { seq, event };
+            room.send(Message::Input(Input::Of(door.process.clone(), said)));
             Ok(())
         }
     }

@@ -52,3 +52,18 @@ pub(super) fn for_everyone(path: &Path) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// Root changes modes and owners below this folder: nobody else may be able to put a link there.
+///
+/// # Errors
+/// Names the folder that another user owns or may write to.
+pub(super) fn only_root_can_change(folder: &Path) -> anyhow::Result<()> {
+    for part in folder.ancestors() {
+        let found = fs::symlink_metadata(part).with_context(|| part.display().to_string())?;
+        let sticky = found.mode() & 0o1000 != 0;
+        if found.uid() != 0 || !found.is_dir() || (found.mode() & 0o022 != 0 && !sticky) {
+            bail!("{} can be changed by others than root", part.display());
+        }
+    }
+    Ok(())
+}

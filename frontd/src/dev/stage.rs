@@ -50,6 +50,9 @@ impl Stage {
         let state = environment.state.as_path();
         let folder_mode = if as_root { 0o755 } else { 0o700 };
         make_folder(state, folder_mode)?;
+        if as_root {
+            reach::only_root_can_change(state)?;
+        }
         make_folder(&state.join("run"), folder_mode)?;
         let own = state.join("frontd");
         make_folder(&own, 0o700)?;

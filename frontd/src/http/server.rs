@@ -14,7 +14,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use super::error::ApiError;
 use super::guard;
 use super::router::Router;
 use crate::app::App;
@@ -87,7 +86,12 @@ async fn connection(
         async move {
             Ok::<_, Infallible>(match verdict {
                 Ok(()) => router.answer(&app, request).await,
-                Err(stranger) => ApiError::into_response(stranger),
+                Err(stranger) => {
+                    let mut response = stranger.into_response();
+                    let close = http::HeaderValue::from_static("close");
+                    response.headers_mut().insert(http::header::CONNECTION, close);
+                    response
+                }
             })
         }
     });

@@ -9,8 +9,10 @@ use uuid::Uuid;
 
 use super::event::{Event, Failure, FailureKind, Outcome};
 
-/// Bytes of text that one run's log holds: 32 replies of the greatest length.
-const RUN_TEXT: usize = 16 * 1024 * 1024;
+/// Bytes that one run's log holds: 31 replies of the greatest length.
+const RUN_BYTES: usize = 16 * 1024 * 1024;
+/// What an event costs beside its text.
+const EVENT: usize = 64;
 
 /// Names a run to its clients; 122 random bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,7 +60,7 @@ pub struct Run {
 #[derive(Debug, Default)]
 struct Log {
     events: Vec<Event>,
-    text_bytes: usize,
+    bytes: usize,
     finished: bool,
 }
 
@@ -78,10 +80,11 @@ impl Run {
             if log.finished {
                 return;
             }
+            log.bytes += EVENT;
             if let Event::Text(text) = &event {
-                log.text_bytes += text.len();
+                log.bytes += text.len();
             }
-            let event = if log.text_bytes > RUN_TEXT {
+            let event = if log.bytes > RUN_BYTES {
                 let message = "the answer is longer than a run may hold";
                 Event::Finished(Outcome::Failed(Failure::new(FailureKind::TooLong, message)))
             } else {

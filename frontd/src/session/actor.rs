@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use proto::bridge::FromFrontd;
 use proto::ids::{ModelName, Secret, SessionId};
-use proto::spawn::{ExitCause, RefusalCode, Spawn};
+use proto::spawn::{ExitCause, RefusalCode, Signal, Spawn};
 use tokio::sync::{mpsc, oneshot};
 
 use super::alarm::Alarm;
@@ -26,13 +26,6 @@ use crate::terminal::drain::Terminal;
 
 /// Messages that may wait for one actor; senders on the bridge wait, which slows their channel.
 const INBOX: usize = 256;
-/// A channel whose process lives has this long to come back: its longest backoff and some.
-const RECONNECT_WITHIN: Duration = Duration::from_secs(8);
-/// How often a lost channel's process is looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The exit of claude itself explains more than that of its channel: it gets a head start.
-const EXIT_FIRST: Duration = Duration::from_millis(300);
-
 /// Starts the actor of `key` and returns its inbox.
 pub fn start(app: Arc<App>, key: SessionKey) -> mpsc::Sender<Message> {
     let (sender, inbox) = mpsc::channel(INBOX);
@@ -54,6 +47,7 @@ pub fn start(app: Arc<App>, key: SessionKey) -> mpsc::Sender<Message> {
         runs: HashMap::new(),
         actions: Vec::new(),
         idle: false,
+        early_exit: None,
         alarm: Alarm::default(),
     };
     tokio::spawn(actor.live(inbox));
@@ -76,6 +70,8 @@ struct Actor {
     actions: Vec<Action>,
     /// What the pool was told.
     idle: bool,
+    /// Of a process whose start is not known yet.
+    early_exit: Option<(SessionId, ExitCause)>,
     alarm: Alarm,
 }
 
@@ -101,8 +97,10 @@ impl Actor {
         match message {
             Message::Submit(submission) => self.submit(submission).await,
             Message::Input(input) => {
-                let opened = matches!(input, Input::Of(_, FromProcess::Registered { .. }));
-                if opened && let Some(Process { terminal: Some(terminal), .. }) = &self.process {
+                if let Input::Of(id, FromProcess::Registered { .. }) = &input
+                    && let Some(process) = self.process.as_ref().filter(|process| process.id == *id)
+                    && let Some(terminal) = &process.terminal
+                {
                     terminal.stop_answering();
                 }
                 self.step(input);
@@ -153,6 +151,7 @@ impl Actor {
         // A client that left meanwhile is seen by its Leave.
         let _ = taken.send(verdict);
         if !admitted {
+            self.app.runs.end(submission.run.id());
             return;
         }
         let Submission { run, content, chat_id, model, .. } = submission;
@@ -201,7 +200,8 @@ impl Actor {
                         FromProcess::Started
                     }
                     Err(error) => {
-                        // Its leader is closed with this error, so claude hangs up and exits.
+                        // Unseen it must not live; its exit fails the start.
+                        self.app.spawner.signal(id.clone(), Signal::Kill);
                         tracing::error!(%error, session = %id, "terminal");
                         FromProcess::Started
                     }
@@ -210,12 +210,18 @@ impl Actor {
             Err((code, message)) => {
                 self.app.directory.remove_door(&id);
                 self.process = None;
-                // A conversation that never started is not bound to its workspace.
-                self.conversation = None;
                 FromProcess::Refused { code, message }
             }
         };
-        self.step(Input::Of(id, said));
+        self.step(Input::Of(id.clone(), said));
+        if self.machine.is_over() {
+            // A conversation that never started is not bound to its workspace; a stored one is
+            // found again.
+            self.conversation = None;
+        }
+        if let Some((process, cause)) = self.early_exit.take_if(|(process, _)| *process == id) {
+            self.exited(process, cause).await;
+        }
     }
 
     fn open_terminal(&mut self, id: &SessionId, started: Started) -> std::io::Result<()> {
@@ -245,6 +251,11 @@ impl Actor {
     }
 
     async fn exited(&mut self, id: SessionId, cause: ExitCause) {
+        if self.machine.is_spawning(&id) {
+            // It overtook the answer to the spawn, which brings the terminal and its last words.
+            self.early_exit = Some((id, cause));
+            return;
+        }
         let screen = match &mut self.process {
             Some(Process { id: own, terminal: Some(terminal), .. }) if *own == id => {
                 terminal.last_words().await
@@ -260,7 +271,7 @@ impl Actor {
         };
         process.link = Some(link);
         if let Some(pending) = self.machine.unreceived() {
-            process.push(pending, timestamp());
+            process.push(pending);
         }
     }
 
@@ -277,7 +288,7 @@ impl Actor {
         }
         let directory = Arc::clone(&self.app.directory);
         tokio::spawn(async move {
-            await_death(link.pid).await;
+            link.await_death().await;
             let back = directory.door(&id).is_none_or(|door| door.lock_occupant().is_some());
             if !back {
                 let gone = Input::Of(id, FromProcess::ChannelGone);
@@ -323,7 +334,7 @@ impl Actor {
             Action::Detach(_) => self.process = None,
             Action::Push(pending) => {
                 if let Some(process) = &mut self.process {
-                    process.push(&pending, timestamp());
+                    process.push(&pending);
                 }
             }
             Action::AwaitIdle => self.send(FromFrontd::AwaitIdle {}),
@@ -396,22 +407,4 @@ impl Actor {
 fn unreachable_conversation(inbox: &mpsc::Sender<Message>, process: SessionId) {
     let result = Err((RefusalCode::StartFailed, String::from("no conversation")));
     let _ = inbox.try_send(Message::Spawned { process, result });
-}
-
-/// Returns when the process is gone (and claude's own exit had its chance), or the time is up.
-async fn await_death(pid: u32) {
-    let end = tokio::time::Instant::now() + RECONNECT_WITHIN;
-    while tokio::time::Instant::now() < end {
-        if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
-            tokio::time::sleep(EXIT_FIRST).await;
-            return;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-/// Now, as RFC 3339 in UTC.
-fn timestamp() -> String {
-    let now = time::OffsetDateTime::now_utc();
-    now.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
 }

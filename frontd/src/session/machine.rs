@@ -131,13 +131,16 @@ pub struct Machine {
     queue: VecDeque<Pending>,
     /// The current process is a first-version channel: nothing of ours to signal.
     attached: bool,
+    /// Messages pushed to the current process.
+    turns: u64,
     /// There was an authenticated process: a first-version channel may not take over.
     owned: bool,
 }
 
 impl Machine {
     pub fn new(limits: Limits) -> Self {
-        Self { limits, state: State::Cold, queue: VecDeque::new(), attached: false, owned: false }
+        let queue = VecDeque::new();
+        Self { limits, state: State::Cold, queue, attached: false, turns: 0, owned: false }
     }
 
     /// When to send [`Input::Tick`].
@@ -164,6 +167,11 @@ impl Machine {
     /// May a first-version channel attach?
     pub fn accepts_attachment(&self) -> bool {
         !self.owned && matches!(self.state, State::Cold)
+    }
+
+    /// Is this process asked for and not known to run?
+    pub fn is_spawning(&self, id: &SessionId) -> bool {
+        matches!(&self.state, State::Spawning { process } if process == id)
     }
 
     /// Is the current process a first-version channel?

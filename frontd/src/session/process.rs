@@ -1,11 +1,21 @@
 //! What frontd holds of one running claude: its terminal, its channel's link, and the frames that
 //! still have to reach it.
 
+use std::path::Path;
+use std::time::Duration;
+
 use proto::bridge::{FromFrontd, Meta};
 use proto::ids::SessionId;
 
 use super::turn::Pending;
 use crate::terminal::drain::Terminal;
+
+/// A channel whose process lives has this long to come back: its longest backoff and some.
+const RECONNECT_WITHIN: Duration = Duration::from_secs(8);
+/// How often a lost channel's process is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The exit of claude itself explains more than that of its channel: it gets a head start.
+const EXIT_FIRST: Duration = Duration::from_millis(300);
 
 /// The connection of a channel, as its actor sees it.
 #[derive(Debug, Clone)]
@@ -15,6 +25,22 @@ pub struct Link {
     /// The peer's process id, from the kernel.
     pub pid: u32,
     pub frames: tokio::sync::mpsc::Sender<FromFrontd>,
+}
+
+impl Link {
+    /// Returns when the channel's process is gone (and claude's own exit had its chance), or when
+    /// it had the time to come back.
+    pub async fn await_death(&self) {
+        let entry = format!("/proc/{}", self.pid);
+        let end = tokio::time::Instant::now() + RECONNECT_WITHIN;
+        while tokio::time::Instant::now() < end {
+            if !Path::new(&entry).exists() {
+                tokio::time::sleep(EXIT_FIRST).await;
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
 }
 
 pub struct Process {
@@ -40,9 +66,16 @@ impl Process {
     }
 
     /// channel pushes a message id only once, so sending it again is safe.
-    pub fn push(&mut self, pending: &Pending, ts: String) {
+    pub fn push(&mut self, pending: &Pending) {
         let chat_id = pending.chat_id.to_string();
+        let ts = timestamp();
         let meta = Meta { chat_id, message_id: pending.message.clone(), ts };
         self.send(FromFrontd::Inbound { content: pending.content.to_string(), meta });
     }
+}
+
+/// Now, as RFC 3339 in UTC.
+fn timestamp() -> String {
+    let now = time::OffsetDateTime::now_utc();
+    now.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
 }

@@ -35,7 +35,8 @@ pub fn name(pid: u32) -> Option<String> {
     Some(name.trim_end().to_owned())
 }
 
-fn parent_of(pid: u32) -> Option<u32> {
+/// The parent of a process.
+pub fn parent_of(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything; what follows the last one does not.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()

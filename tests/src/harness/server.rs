@@ -150,7 +150,11 @@ impl Server {
 
     /// The claudes among them.
     pub fn claudes(&self) -> Vec<u32> {
-        processes::with_argument(&self.state.join("run/sessions"), "--mcp-config")
+        let found = processes::with_argument(&self.state.join("run/sessions"), "--mcp-config");
+        // Between its fork and its exec a claude's child looks like another claude.
+        let is_child =
+            |pid| processes::parent_of(pid).is_some_and(|parent| found.contains(&parent));
+        found.iter().copied().filter(|pid| !is_child(*pid)).collect()
     }
 
     pub fn signal(&self, signal: Signal) {

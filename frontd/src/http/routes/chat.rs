@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 
 use crate::app::App;
 use crate::config::Model;
-use crate::http::chat_request;
-use crate::http::error::ApiError;
+use crate::http::chat_request::{self, ChatRequest};
+use crate::http::error::{Again, ApiError};
 use crate::http::{Body, Response, json_bytes};
 use crate::identity::{self, BodyHints, Identity, SessionKey};
 use crate::principal;
@@ -34,6 +34,13 @@ use crate::session::message::{Message, NotTaken, Submission};
 /// status. After that an error is a frame: clients repeat a failed status by themselves, and claude
 /// may have acted on the message already.
 const HEAD_WITHIN: Duration = Duration::from_secs(2);
+/// KiB of bodies that may be on their way at once: eight of the greatest by default.
+pub const BODIES: u32 = 256 * 1024;
+/// How long a body waits for that room, and how long it may take to arrive.
+const ROOM_WITHIN: Duration = Duration::from_secs(10);
+const BODY_WITHIN: Duration = Duration::from_secs(60);
+/// Bytes of a body that is parsed on a thread of its own: 1 MiB takes some 10 ms.
+const LARGE: usize = 1 << 20;
 /// What a frame needs beside the message's text.
 const FRAME_OVERHEAD: usize = 4096;
 
@@ -47,7 +54,7 @@ pub async fn completions(
     body: Incoming,
 ) -> Result<Response, ApiError> {
     let body = read(app, headers, body).await?;
-    let request = chat_request::parse(&body)?;
+    let request = parse(body).await?;
     let model = choose_model(app, request.model.as_deref())?;
     let hints = BodyHints::of(&request);
     let identity = identity::identify(principal::LOCAL, headers, &hints)?;
@@ -88,17 +95,44 @@ async fn read(app: &App, headers: &HeaderMap, body: Incoming) -> Result<Bytes, A
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     };
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    if announced.and_then(|length| length.parse::<usize>().ok()).is_some_and(|n| n > limit) {
+    // A chunked body may become as large as any.
+    let size = announced.and_then(|length| length.parse::<usize>().ok()).unwrap_or(limit);
+    if size > limit {
         return Err(too_large());
     }
-    match Limited::new(body, limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Err(_) => {
+    let kibibytes = u32::try_from(size / 1024 + 1).unwrap_or(u32::MAX).min(BODIES);
+    let room = tokio::time::timeout(ROOM_WITHIN, app.bodies.acquire_many(kibibytes)).await;
+    let Ok(Ok(_room)) = room else {
+        let message = "too many large requests arrive at once";
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_room", message)
+            .with_again(Again::After { seconds: 5 }));
+    };
+    match tokio::time::timeout(BODY_WITHIN, Limited::new(body, limit).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => {
             let message = "the body did not arrive whole";
             Err(ApiError::new(StatusCode::BAD_REQUEST, "broken_body", message))
         }
+        Err(_) => {
+            let message = "the body did not arrive in time";
+            Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "slow_body", message)
+                .with_again(Again::Never))
+        }
     }
+}
+
+/// Parses here, or beside the one thread that serves everybody when it would take long.
+async fn parse(body: Bytes) -> Result<ChatRequest, ApiError> {
+    if body.len() <= LARGE {
+        return Ok(chat_request::parse(&body)?);
+    }
+    let parsing = tokio::task::spawn_blocking(move || chat_request::parse(&body));
+    let failed = |_| {
+        let message = "the request could not be read";
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "parse_failed", message)
+    };
+    Ok(parsing.await.map_err(failed)??)
 }
 
 fn choose_model<'a>(app: &'a App, asked: Option<&str>) -> Result<&'a Model, ApiError> {

@@ -36,6 +36,7 @@ impl Machine {
     pub(super) fn settle(&mut self, process: SessionId, now: Instant, out: &mut Vec<Action>) {
         match self.queue.pop_front() {
             Some(pending) => {
+                self.turns += 1;
                 out.push(Action::Run(pending.run, Event::Pushed));
                 out.push(Action::Push(pending.clone()));
                 let (mut turn, mut patience) = (Turn::new(pending), RECEIPT_PATIENCE);
@@ -61,6 +62,7 @@ impl Machine {
         let process = SessionId::random();
         self.owned = true;
         self.attached = false;
+        self.turns = 0;
         self.state = State::Spawning { process: process.clone() };
         out.push(Action::Spawn(process));
     }

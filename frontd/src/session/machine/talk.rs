@@ -100,6 +100,9 @@ impl Machine {
         if !turn.is_named_by(id) {
             return Some(ReplyRefusal::Foreign);
         }
+        if id.is_none() && self.turns > 1 && !self.attached {
+            return Some(ReplyRefusal::Unnamed);
+        }
         match turn.phase {
             Phase::Answered | Phase::Aborting { .. } => return Some(ReplyRefusal::Closed),
             Phase::Pushed | Phase::Working => {}

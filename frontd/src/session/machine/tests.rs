@@ -172,6 +172,19 @@ fn a_late_reply_is_not_the_next_turns_answer() {
 }
 
 #[test]
+fn an_unnamed_reply_counts_only_in_a_processs_first_turn() {
+    let (mut bench, process, _, first) = Bench::working();
+    assert_eq!(verdict(&bench.reply(&process, "one", None)), None);
+    bench.stop_hook(&process, Some(&first));
+    let (_, second, _) = bench.submit("second");
+    bench.told(&process, Told::Received { message_id: second.clone() });
+    let actions = bench.reply(&process, "late", None);
+    assert_eq!(verdict(&actions), Some(ReplyRefusal::Unnamed));
+    assert_eq!(outcome(&actions), None);
+    assert_eq!(verdict(&bench.reply(&process, "two", Some(&second))), None);
+}
+
+#[test]
 fn a_late_stop_does_not_end_the_next_turn() {
     let (mut bench, process, _, first) = Bench::working();
     let (_, second, _) = bench.submit("second");
