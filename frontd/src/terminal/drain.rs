@@ -1,6 +1,7 @@
 //! One session's terminal from frontd's side: read always (a full pty would stop claude), drawn
 //! into the screen model, start-up dialogs answered. After registration nothing is typed but Esc.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,8 @@ use super::screen::Screen;
 
 /// Bytes of one read. A pty hands out at most 4 KiB at a time; a larger buffer gains nothing.
 const READ: usize = 4096;
+/// Bytes that are kept undrawn: several full redraws of the largest screen.
+const UNSEEN: usize = 64 * 1024;
 /// A screen that looks like an unknown dialog is believed when it has been still for this long.
 const STILL: Duration = Duration::from_millis(400);
 /// How long the last bytes of an ended process may take to be drawn.
@@ -33,9 +36,31 @@ pub struct Terminal {
 
 struct Shared {
     keys: tokio::sync::Mutex<pipe::Sender>,
-    screen: Mutex<Screen>,
+    drawing: Mutex<Drawing>,
     /// Dialogs are answered only until the channel is registered.
     starting: AtomicBool,
+}
+
+/// The screen as it was last looked at, and what came since.
+struct Drawing {
+    screen: Screen,
+    /// The latest bytes. Drawing them costs far more than reading, and nobody looks at the screen
+    /// of a session that works.
+    unseen: VecDeque<u8>,
+}
+
+impl Drawing {
+    fn keep(&mut self, bytes: &[u8]) {
+        let over = (self.unseen.len() + bytes.len()).saturating_sub(UNSEEN);
+        self.unseen.drain(..over.min(self.unseen.len()));
+        self.unseen.extend(bytes);
+    }
+
+    fn quote(&mut self) -> String {
+        let unseen: Vec<u8> = self.unseen.drain(..).collect();
+        self.screen.feed(&unseen);
+        self.screen.quote()
+    }
 }
 
 impl Terminal {
@@ -57,7 +82,7 @@ impl Terminal {
         let output = pipe::Receiver::from_owned_fd_unchecked(leader)?;
         let shared = Arc::new(Shared {
             keys: tokio::sync::Mutex::new(keys),
-            screen: Mutex::new(Screen::new(size)),
+            drawing: Mutex::new(Drawing { screen: Screen::new(size), unseen: VecDeque::new() }),
             starting: AtomicBool::new(true),
         });
         let drain = tokio::spawn(drain(output, Arc::clone(&shared), policy_set_key, on_unknown));
@@ -83,7 +108,7 @@ impl Terminal {
     pub async fn last_words(&mut self) -> String {
         // Ends when the kernel reports the hangup; a process that kept the terminal is not waited for.
         let _ = timeout(LAST_WORDS, &mut self.drain).await;
-        self.shared.lock_screen().quote()
+        self.shared.lock().quote()
     }
 }
 
@@ -99,8 +124,8 @@ impl Shared {
         timeout(KEY_WITHIN, write).await.map_err(std::io::Error::from)?
     }
 
-    fn lock_screen(&self) -> MutexGuard<'_, Screen> {
-        self.screen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Drawing> {
+        self.drawing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,11 +148,12 @@ async fn drain(
                 let Ok(count @ 1..) = read else { return };
                 let Some(bytes) = buffer.get(..count) else { return };
                 let look = {
-                    let mut screen = shared.lock_screen();
-                    screen.feed(bytes);
+                    let mut drawing = shared.lock();
                     if shared.starting.load(Ordering::Relaxed) {
-                        dialogs.look(&screen, policy_set_key)
+                        drawing.screen.feed(bytes);
+                        dialogs.look(&drawing.screen, policy_set_key)
                     } else {
+                        drawing.keep(bytes);
                         Look::Nothing
                     }
                 };
