@@ -107,7 +107,12 @@ impl Hooks {
     }
 }
 
+/// The CLI takes a regular expression; of those, the one that leaves out one tool is known here.
 fn matches(matcher: &str, tool: Option<&str>) -> bool {
+    let left_out = matcher.strip_prefix("^(?!").and_then(|rest| rest.strip_suffix("$)"));
+    if let (Some(left_out), Some(tool)) = (left_out, tool) {
+        return tool != left_out;
+    }
     matcher.is_empty()
         || matcher == "*"
         || tool.is_none_or(|tool| matcher.split('|').any(|name| name == tool))

@@ -89,6 +89,10 @@ fn mcp(plan: &Plan) -> McpConfig {
     McpConfig { mcp_servers: BTreeMap::from([("synthesis", server)]) }
 }
 
+/// The tools whose use is reported: all but our own reply, which tells of itself. Its two hooks
+/// would hold up every answer by as many processes.
+const TOOLS: &str = "^(?!mcp__synthesis__reply$)";
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Settings {
@@ -116,7 +120,7 @@ fn settings(plan: &Plan) -> Settings {
         let of_tools = matches!(event, "PreToolUse" | "PostToolUse" | "PermissionRequest");
         let command = format!("{} hook {event}", quoted(plan.channel.as_str()));
         let hooks = [HookCommand { r#type: "command", command }];
-        (event, [HookMatcher { matcher: of_tools.then_some("*"), hooks }])
+        (event, [HookMatcher { matcher: of_tools.then_some(TOOLS), hooks }])
     };
     let hooks = if plan.hooks {
         proto::hook::INSTALLED.into_iter().map(hook).collect()
@@ -168,7 +172,7 @@ mod tests {
             let command = &settings["hooks"][event][0]["hooks"][0]["command"];
             assert_eq!(*command, json!(format!(r"'/opt/it'\''s/channel' hook {event}")));
         }
-        assert_eq!(settings["hooks"]["PreToolUse"][0]["matcher"], json!("*"));
+        assert_eq!(settings["hooks"]["PreToolUse"][0]["matcher"], json!(TOOLS));
         assert_eq!(settings["hooks"]["Stop"][0].get("matcher"), None);
     }
 
