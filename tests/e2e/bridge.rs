@@ -91,7 +91,7 @@ async fn a_foreign_secret_a_foreign_session_and_a_foreign_uid_are_refused() {
     // This test has the right secret, but as root it is not the session's user.
     if Uid::effective().as_raw() != session.server.session_uid {
         let right = session.hello().to_string();
-        assert_eq!(session.first_frame(false, "text", &right).await, "dropped");
+        assert_eq!(session.first_frame(false, "text", &right).await, "closed 4003");
     }
     session.still_works().await;
 }
