@@ -31,6 +31,7 @@ pub struct Config {
     /// Where HTTP is served.
     pub listen: SocketAddr,
     /// Names that `Host` and `Origin` may have beside those of loopback.
+    #[serde(deserialize_with = "host_names")]
     pub allowed_hosts: Vec<String>,
     /// At least one; a request without `model` gets the first.
     pub models: Models,
@@ -290,6 +291,18 @@ fn loopback<'de, D: serde::Deserializer<'de>>(from: D) -> Result<SocketAddr, D::
     }
 }
 
+/// Names as they stand before the port of Host and Origin.
+fn host_names<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let names = Vec::<String>::deserialize(from)?;
+    let plain = |name: &String| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+    };
+    match names.iter().find(|name| !plain(name)) {
+        None => Ok(names),
+        Some(name) => Err(serde::de::Error::custom(format!("{name:?} is not a host name alone"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,6 +324,12 @@ mod tests {
         );
         assert!(!config.bridge.allow_unauthenticated && config.session.hooks);
         assert_eq!(config.limits.idle(), Duration::from_secs(1800));
+    }
+
+    #[test]
+    fn a_host_with_a_port_could_never_match_and_is_refused() {
+        let error = refused("allowed_hosts = [\"chat.example.org:80\"]");
+        assert!(error.contains("chat.example.org:80") && error.contains("line 1"), "{error}");
     }
 
     #[test]

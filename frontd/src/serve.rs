@@ -38,9 +38,9 @@ impl Listeners {
     /// # Errors
     /// Names the address that cannot be bound.
     pub fn bind(environment: &Environment, bridge: &Path) -> anyhow::Result<Self> {
-        let tcp = |address| {
+        let tcp = |address, variable: &str| {
             let listener = StdTcpListener::bind(address);
-            listener.with_context(|| format!("listen on {address}"))
+            listener.with_context(|| format!("listen on {address} ({variable} names another)"))
         };
         let first_version = if environment.config.bridge.allow_unauthenticated {
             if !environment.bridge.ip().is_loopback() {
@@ -49,11 +49,15 @@ impl Listeners {
                     environment.bridge
                 );
             }
-            Some(tcp(environment.bridge)?)
+            Some(tcp(environment.bridge, "SYNTHESIS_BRIDGE")?)
         } else {
             None
         };
-        Ok(Self { http: tcp(environment.http)?, bridge: bind_bridge(bridge)?, first_version })
+        Ok(Self {
+            http: tcp(environment.http, "SYNTHESIS_HTTP")?,
+            bridge: bind_bridge(bridge)?,
+            first_version,
+        })
     }
 }
 
@@ -121,16 +125,19 @@ pub async fn run(
     let (stop, stopping) = watch::channel(false);
     let serving = tokio::spawn(http::server::serve(http, Arc::clone(&app), stopping));
 
-    announce(address);
+    let (user, workspace) = (&app.site.user, &app.site.default_workspace);
+    tracing::info!(%user, %workspace, "sessions run as this user, in this folder by default");
+    // Ready is who can start sessions; a pair that fails at once must not say so.
+    tokio::select! {
+        () = app.spawner.connected() => announce(address),
+        error = &mut lost => return Err(lost_error(error)),
+    }
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let result = tokio::select! {
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
-        error = &mut lost => match error {
-            Ok(error) => Err(anyhow::anyhow!("spawnd is lost: {}", chain(&error))),
-            Err(error) => Err(error.into()),
-        },
+        error = &mut lost => Err(lost_error(error)),
     };
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     let _ = stop.send(true);
@@ -141,6 +148,13 @@ pub async fn run(
     let _ = tokio::time::timeout(GRACE, serving).await;
     lost.abort();
     result
+}
+
+fn lost_error(error: Result<spawner::Error, tokio::task::JoinError>) -> anyhow::Error {
+    match error {
+        Ok(error) => anyhow::anyhow!("spawnd is lost: {}", chain(&error)),
+        Err(error) => error.into(),
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the line that scripts wait for")]

@@ -6,7 +6,6 @@ use std::io::IoSliceMut;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proto::ids::SessionId;
@@ -15,7 +14,7 @@ use proto::spawn::{
     Answer, Call, Event, ExitCause, FromFrontd, FromSpawnd, Listed, ListedState, RefusalCode,
     Signal, Spawn, Usage, VERSION, decode, encode,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_seqpacket::UnixSeqpacket;
 use tokio_seqpacket::ancillary::OwnedAncillaryMessage;
@@ -78,20 +77,20 @@ struct Request {
 #[derive(Clone)]
 pub struct Spawner {
     requests: mpsc::Sender<Request>,
-    connected: Arc<AtomicBool>,
+    connected: watch::Receiver<bool>,
 }
 
 /// The connection's side of the handle.
 pub struct Connection {
     requests: mpsc::Receiver<Request>,
-    connected: Arc<AtomicBool>,
+    connected: watch::Sender<bool>,
     directory: Arc<Directory>,
 }
 
 pub fn new(directory: Arc<Directory>) -> (Spawner, Connection) {
     let (sender, requests) = mpsc::channel(QUEUE);
-    let connected = Arc::new(AtomicBool::new(false));
-    let spawner = Spawner { requests: sender, connected: Arc::clone(&connected) };
+    let (connected, watching) = watch::channel(false);
+    let spawner = Spawner { requests: sender, connected: watching };
     (spawner, Connection { requests, connected, directory })
 }
 
@@ -123,7 +122,13 @@ impl Spawner {
 
     /// Have both sides said hello?
     pub fn is_connected(&self) -> bool {
-        self.connected.load(Ordering::Relaxed)
+        *self.connected.borrow()
+    }
+
+    /// Returns when both sides have said hello. Cancel-safe.
+    pub async fn connected(&self) {
+        // A connection that is gone is told by its task's end.
+        let _ = self.connected.clone().wait_for(|connected| *connected).await;
     }
 
     /// Asks for a signal; what comes of it is told by the exit.
@@ -162,7 +167,7 @@ impl Connection {
 
     async fn until_lost(&mut self, socket: &UnixSeqpacket) -> Error {
         let result = self.converse(socket).await;
-        self.connected.store(false, Ordering::Relaxed);
+        self.connected.send_replace(false);
         match result {
             Ok(never) => match never {},
             Err(error) => error,
@@ -176,7 +181,7 @@ impl Connection {
         let mut link = Link { socket, pending: HashMap::new(), next_id: 1 };
         link.greet().await?;
         self.compare(&mut link).await?;
-        self.connected.store(true, Ordering::Relaxed);
+        self.connected.send_replace(true);
         let mut buffer = vec![0; limits::SPAWN_PACKET + 1];
         loop {
             // Both arms are cancel-safe: a datagram is received whole or not at all.

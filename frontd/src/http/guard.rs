@@ -22,7 +22,10 @@ pub fn connection(app: &App, own: SocketAddr, peer: SocketAddr) -> Result<(), Ap
         Some(uid) if uid == app.site.client_uid || uid == 0 => Ok(()),
         Some(_) | None => {
             tracing::warn!(?uid, "a stranger's connection was refused");
-            Err(forbidden("not_your_server", "this server answers only the user who started it"))
+            Err(forbidden(
+                "not_your_server",
+                "this server answers only the user who started it, and root",
+            ))
         }
     }
 }
@@ -39,7 +42,7 @@ pub fn request(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
         return Err(forbidden("foreign_host", "exactly one Host is needed"));
     }
     if !host.and_then(host_name).is_some_and(|name| allowed(app, name)) {
-        return Err(forbidden("foreign_host", "this Host is not served here"));
+        return Err(forbidden("foreign_host", "this Host is not served here (see allowed_hosts)"));
     }
     for origin in headers.get_all(header::ORIGIN) {
         let name = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
@@ -47,7 +50,7 @@ pub fn request(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
         if !name.is_some_and(|name| allowed(app, name)) {
             return Err(forbidden(
                 "foreign_origin",
-                "pages of this Origin may not use this server",
+                "pages of this Origin may not use this server (see allowed_hosts)",
             ));
         }
     }

@@ -10,7 +10,7 @@ const LASTING: [(&str, &str); 6] = [
     ("Please run /login", "not_logged_in"),
     ("Invalid API key", "not_logged_in"),
     ("Select login method", "not_logged_in"),
-    ("Unable to connect to Anthropic services", "not_logged_in"),
+    ("Unable to connect to Anthropic services", "not_set_up"),
     ("cannot be used with root/sudo privileges", "claude_refuses_root"),
 ];
 
@@ -35,7 +35,14 @@ pub fn of_exit(cause: ExitCause, screen: &str) -> Failure {
         None => FailureKind::StartFailed,
     };
     let shown = if screen.is_empty() { "nothing was on its screen" } else { screen };
-    Failure::new(kind, format!("claude ended while it started ({cause}):\n{shown}"))
+    let by_hand =
+        [FailureKind::CannotStart("not_logged_in"), FailureKind::CannotStart("not_set_up")];
+    let hint = if by_hand.contains(&kind) {
+        "; run it once by hand as the user that sessions run as"
+    } else {
+        ""
+    };
+    Failure::new(kind, format!("claude ended while it started ({cause}){hint}:\n{shown}"))
 }
 
 /// A `StopFailure`.
