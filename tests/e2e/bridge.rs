@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use serde_json::{Value, json};
-use tests::harness::{Options, Server, binary, client::PATIENCE, processes};
+use tests::harness::{Options, Server, binary, client::PATIENCE, have_root, processes};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio_tungstenite::tungstenite::Message;
@@ -124,6 +124,28 @@ async fn a_replaced_connection_leaves_no_turn_pending() {
     // The channel comes back, and its turn ends as if nothing had happened.
     assert_eq!(stream.deltas().await.unwrap().concat(), "whole");
     session.still_works().await;
+}
+
+#[tokio::test]
+async fn strangers_who_crowd_the_bridge_keep_no_session_out() {
+    if !have_root() {
+        return;
+    }
+    let server = Server::start(Options::default()).await;
+    let mut crowd = Vec::new();
+    for _ in 0..400 {
+        crowd.push(
+            tokio::net::UnixStream::connect(server.state.join("run/bridge.sock")).await.unwrap(),
+        );
+    }
+    // All but a few were dropped at once: end of file, while the session's channel comes in.
+    let reply = server.client.chat("hello").await;
+    assert_eq!(reply.content(), "echo: hello");
+    let last = crowd.last_mut().unwrap();
+    let mut rest = [0; 1];
+    // By now, without waiting: one that is heard would have seconds for its handshake.
+    let end = tokio::io::AsyncReadExt::read(last, &mut rest).now_or_never();
+    assert_eq!(end.expect("dropped by now").unwrap(), 0);
 }
 
 #[tokio::test]

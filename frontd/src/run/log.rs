@@ -191,6 +191,15 @@ mod tests {
     }
 
     #[test]
+    fn events_without_text_are_bounded_too() {
+        let run = Run::new(RunId::random());
+        for _ in 0..=RUN_BYTES / EVENT {
+            run.append(Event::Usage(proto::bridge::TokenUsage::default()));
+        }
+        assert!(run.is_finished());
+    }
+
+    #[test]
     fn a_run_over_its_bound_fails() {
         let run = Run::new(RunId::random());
         let text: Arc<str> = "x".repeat(proto::limits::MESSAGE_TEXT).into();
