@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use proto::ids::{AbsolutePath, UnixUser};
 use proto::spawn::TerminalSize;
-
 use tokio::sync::Semaphore;
 
 use crate::config::Config;

@@ -10,9 +10,6 @@ pub const CONTENT_TYPE: &str = "text/event-stream";
 /// The end of a stream.
 pub static DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
-/// Keeps a connection alive where clients do not watch for chunks.
-pub static COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
-
 pub(super) const BEGIN: &[u8] = b"data: ";
 pub(super) const END: &[u8] = b"\n\n";
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use proto::bridge::FromFrontd;
-use proto::ids::{ModelName, Secret, SessionId};
+use proto::ids::{AbsolutePath, ModelName, Secret, SessionId};
 use proto::spawn::{ExitCause, RefusalCode, Signal, Spawn};
 use tokio::sync::{mpsc, oneshot};
 
@@ -144,17 +144,16 @@ impl Actor {
 
     // ---- messages -------------------------------------------------------------------------
 
-    async fn submit(&mut self, mut submission: Submission) {
-        let taken = std::mem::replace(&mut submission.taken, oneshot::channel().0);
-        let verdict = self.admit(&submission).await;
+    async fn submit(&mut self, submission: Submission) {
+        let Submission { run, content, chat_id, workspace, model, taken } = submission;
+        let verdict = self.admit(workspace.as_ref()).await;
         let admitted = verdict.is_ok();
         // A client that left meanwhile is seen by its Leave.
         let _ = taken.send(verdict);
         if !admitted {
-            self.app.runs.end(submission.run.id());
+            self.app.runs.end(run.id());
             return;
         }
-        let Submission { run, content, chat_id, model, .. } = submission;
         let (id, attempt) = (run.id(), Attempt::First);
         self.runs.insert(id, run);
         self.model = model;
@@ -162,7 +161,7 @@ impl Actor {
         self.step(Input::Submit(Pending { run: id, message, content, chat_id, attempt }));
     }
 
-    async fn admit(&mut self, submission: &Submission) -> Result<(), NotTaken> {
+    async fn admit(&mut self, wanted: Option<&AbsolutePath>) -> Result<(), NotTaken> {
         self.machine.has_room().map_err(|_| NotTaken::QueueFull)?;
         let known = match self.conversation.take() {
             Some(conversation) => Some(conversation),
@@ -171,7 +170,6 @@ impl Actor {
                 NotTaken::Store
             })?,
         };
-        let wanted = submission.workspace.as_ref();
         let conversation = match known {
             Some(conversation) => conversation,
             None => {

@@ -71,7 +71,7 @@ pub async fn completions(
         &run,
         content.into(),
         workspace,
-        model.claude_model.clone().or_else(|| app.config.claude_model.clone()),
+        app.config.claude_model_of(model).cloned(),
     )
     .await?;
     let head = ChatHead {
