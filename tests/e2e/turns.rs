@@ -131,9 +131,9 @@ async fn a_late_unnamed_reply_is_not_the_next_turns_answer() {
     let server = Server::start(Options::default()).await;
     let session = server.client.session("late");
     session.chat("LATE 400").await.content();
-    // Long enough for the late reply to come in the middle.
-    let answer = session.chat("SLOW 1200 SAY mine").await.content();
-    assert_eq!(answer, "mine");
+    // Claude sends the late reply at its next chance: after this turn, in the middle of the next.
+    session.chat("CHUNKS 3 500").await.content();
+    assert_eq!(session.chat("after").await.content(), "echo: after");
 }
 
 #[tokio::test]
