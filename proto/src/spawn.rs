@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AbsolutePath, ConversationId, ModelName, Secret, SessionId, UnixUser};
 
 /// Both sides must name the same version.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What frontd may send.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,7 @@ pub struct Spawn {
     pub session: SessionId,
     pub conversation: ConversationId,
     pub user: UnixUser,
+    pub proof: Proof,
     pub workspace: AbsolutePath,
     pub permission_mode: PermissionMode,
     pub model: Option<ModelName>,
@@ -51,6 +52,17 @@ pub struct Spawn {
     /// Shall claude's hooks report to channel? Without them a turn ends at its final reply.
     pub hooks: bool,
     pub secret: Secret,
+}
+
+/// How the person behind a request is known. What a user's policy demands is spawnd's to judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// frontd's word alone.
+    None,
+    /// The client's connected Unix socket comes with the packet (SCM_RIGHTS); the kernel says
+    /// whose it is.
+    Peer,
 }
 
 /// `--permission-mode` of the CLI, in its own words.
@@ -177,6 +189,8 @@ pub enum RefusalCode {
     UserNotAllowed,
     /// Policy does not allow this permission mode or model to that user.
     NotAllowed,
+    /// The user's policy demands a proof, and the one that came (or none) is not it.
+    NotProved,
     /// The workspace is outside the user's roots.
     WorkspaceNotAllowed,
     /// The workspace does not exist, is no directory, is another user's, or lies on a path that
@@ -186,6 +200,10 @@ pub enum RefusalCode {
     ClaudeMissing,
     /// A limit of policy is reached; later may do.
     Busy,
+    /// `sandbox = "required"`, and the message names what the kernel lacks.
+    SandboxUnavailable,
+    /// `audit = "required"`, and entries cannot be written now.
+    AuditUnavailable,
     /// A step of the start failed on this side; the message names it.
     StartFailed,
 }

@@ -13,10 +13,10 @@ use proto::hook::HookEvent;
 use proto::ids::{
     AbsolutePath, ConversationId, MessageId, ModelName, Secret, Seq, SessionId, UnixUser,
 };
-use proto::launch::{Bridge, Identity, Plan, Record};
+use proto::launch::{Bridge, Demand, Identity, Lifetime, Limits, Plan, Record, Sandbox};
 use proto::spawn::{
-    self, Answer, Call, ExitCause, FromSpawnd, Listed, ListedState, PermissionMode, RefusalCode,
-    Signal, Spawn, TerminalSize, Usage,
+    self, Answer, Call, ExitCause, FromSpawnd, Listed, ListedState, PermissionMode, Proof,
+    RefusalCode, Signal, Spawn, TerminalSize, Usage,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -67,6 +67,7 @@ fn spawn_call() -> Call {
         session: session(),
         conversation: conversation(),
         user: user(),
+        proof: Proof::Peer,
         workspace: path("/home/alice/ws"),
         permission_mode: PermissionMode::AcceptEdits,
         model: Some(ModelName::new("opus[1m]").unwrap()),
@@ -267,6 +268,7 @@ fn plan() -> Plan {
         home: path("/home/alice"),
         config_dir: None,
         claude: path("/usr/bin/claude"),
+        claude_arguments: vec!["--ide".to_owned()],
         channel: path("/usr/lib/synthesis/channel"),
         permission_mode: PermissionMode::Plan,
         model: None,
@@ -274,6 +276,14 @@ fn plan() -> Plan {
         hooks: true,
         trust_project_settings: false,
         environment: vec![("LANG".to_owned(), "C.UTF-8".to_owned())],
+        lifetime: Lifetime::OutlivesSpawnd,
+        limits: Limits { open_files: 65_536, tmp_bytes: 1 << 30, tmp_inodes: 100_000 },
+        sandbox: Sandbox {
+            demand: Demand::Required,
+            hidden: vec![path("/var/lib/synthesis")],
+            visible: vec![path("/home/linuxbrew")],
+            ptrace: false,
+        },
         bridge: Bridge {
             socket: path("/run/synthesis/bridge.sock"),
             frontd_uid: 990,
@@ -293,7 +303,7 @@ fn plans() -> Vec<(&'static str, Plan)> {
 
 fn records() -> Vec<(&'static str, Record)> {
     vec![
-        ("exec", Record::Exec { resumed: true }),
+        ("exec", Record::Exec { resumed: true, missing: vec!["landlock".to_owned()] }),
         (
             "refused",
             Record::Refused {

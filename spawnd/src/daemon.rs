@@ -48,6 +48,8 @@ pub struct Daemon {
     pub(crate) oldest_start: u64,
     pub(crate) sweeps: Sweeps,
     pub(crate) doors: Doors,
+    /// Parts of the sandbox whose lack was logged; launch knows about ten.
+    pub(crate) missing: Vec<String>,
     /// One packet of the largest size that is allowed.
     pub(crate) buffer: Vec<u8>,
     signals: SignalFd,
@@ -93,6 +95,7 @@ impl Daemon {
             oldest_start: u64::MAX,
             sweeps: Sweeps::default(),
             doors,
+            missing: Vec::new(),
             buffer: vec![0; limits::SPAWN_PACKET],
             signals,
             phase: Phase::Serving,

@@ -4,7 +4,7 @@
 use std::num::NonZeroU32;
 
 use proto::ids::{AbsolutePath, ModelName, UnixUser};
-use proto::launch::{self, Bridge, Identity, Plan};
+use proto::launch::{self, Bridge, Demand, Identity, Lifetime, Limits, Plan, Sandbox};
 use proto::spawn::{PermissionMode, Spawn};
 
 use crate::refusal::Refusal;
@@ -65,11 +65,30 @@ pub struct Facts {
     pub drop_root: bool,
 }
 
-/// What launch shall do for `request`, if policy allows it.
+/// What is to be done for a request that policy allows.
+pub struct Judgement {
+    pub plan: Plan,
+    /// Limits of the session's scope; `None` where there are no scopes.
+    pub scope: Option<ScopeLimits>,
+}
+
+/// What all processes of a session together may use (systemd.resource-control(5)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeLimits {
+    pub memory_bytes: u64,
+    pub tasks: u64,
+    /// 1 to 10,000; systemd's own default is 100.
+    pub cpu_weight: u64,
+    /// Prefixes or the words of IPAddressAllow=; checked when policy was read.
+    pub ip_allow: Vec<String>,
+    pub ip_deny: Vec<String>,
+}
+
+/// What shall be done for `request`, if policy allows it.
 ///
 /// # Errors
 /// The first rule that forbids it.
-pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Plan, Refusal> {
+pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Judgement, Refusal> {
     let rule = policy
         .users
         .iter()
@@ -91,7 +110,7 @@ pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Plan, Ref
     if facts.live_sessions >= policy.max_sessions {
         return Err(Refusal::Full(policy.max_sessions));
     }
-    Ok(Plan {
+    let plan = Plan {
         version: launch::VERSION,
         build: env!("CARGO_PKG_VERSION").to_owned(),
         session: request.session.clone(),
@@ -104,6 +123,7 @@ pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Plan, Ref
         home: rule.account.home.clone(),
         config_dir: rule.config_dir.clone(),
         claude,
+        claude_arguments: Vec::new(),
         channel: policy.channel.clone(),
         permission_mode: request.permission_mode,
         model: request.model.clone(),
@@ -111,12 +131,21 @@ pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Plan, Ref
         hooks: request.hooks,
         trust_project_settings: rule.trust_project_settings,
         environment: rule.environment.clone(),
+        lifetime: Lifetime::EndsWithSpawnd,
+        limits: Limits { open_files: 524_288, tmp_bytes: 1 << 30, tmp_inodes: 100_000 },
+        sandbox: Sandbox {
+            demand: Demand::BestEffort,
+            hidden: Vec::new(),
+            visible: Vec::new(),
+            ptrace: false,
+        },
         bridge: Bridge {
             socket: policy.bridge_socket.clone(),
             frontd_uid: policy.frontd_uid,
             secret: request.secret.clone(),
         },
-    })
+    };
+    Ok(Judgement { plan, scope: None })
 }
 
 fn identity(account: &Account, drop_root: bool) -> Identity {
@@ -148,7 +177,7 @@ fn place(roots: &[Root], workspace: &AbsolutePath) -> Option<(AbsolutePath, Abso
 pub(crate) mod tests {
     use super::*;
     use proto::ids::{ConversationId, Secret, SessionId};
-    use proto::spawn::{RefusalCode, TerminalSize};
+    use proto::spawn::{Proof, RefusalCode, TerminalSize};
 
     pub(crate) fn path(text: &str) -> AbsolutePath {
         AbsolutePath::new(text).unwrap()
@@ -192,6 +221,7 @@ pub(crate) mod tests {
             session: SessionId::random(),
             conversation: ConversationId("6f2b0f8e-58a5-4f4e-9c42-0b8a3a1f8a11".parse().unwrap()),
             user: user("al"),
+            proof: Proof::None,
             workspace: path("/srv/al/x"),
             permission_mode: PermissionMode::AcceptEdits,
             model: None,
@@ -205,7 +235,7 @@ pub(crate) mod tests {
         let (mut policy, mut request) = (policy(), request());
         let mut facts = Facts { live_sessions: 0, folder: path("/run/s/x"), drop_root: true };
         change(&mut policy, &mut request, &mut facts);
-        judge(&policy, &request, facts)
+        judge(&policy, &request, facts).map(|judgement| judgement.plan)
     }
 
     fn code(change: impl FnOnce(&mut Policy, &mut Spawn, &mut Facts)) -> RefusalCode {

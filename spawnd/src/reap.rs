@@ -34,11 +34,12 @@ impl Daemon {
     }
 
     /// Starting → Running.
-    fn run_on(&mut self, id: &SessionId, Started { resumed }: Started) {
+    fn run_on(&mut self, id: &SessionId, Started { resumed, missing }: Started) {
         let Some(mut session) = self.table.take(id) else { return };
         session.state = match session.state {
             State::Starting(Starting { child, leader, inbox, origin, .. }) => {
                 let pid = number(child.pid);
+                self.tell_missing(missing);
                 log::info(format_args!("session {id} started: pid {pid}, resumed {resumed}"));
                 let answer = Answer::Started { session: id.clone(), pid, resumed };
                 self.answer(origin, answer, Some(&leader));
@@ -56,6 +57,16 @@ impl Daemon {
             | State::Exited { .. }) => other,
         };
         self.table.insert(id.clone(), session);
+    }
+
+    /// What a best-effort sandbox lacks is the same for every session: said once.
+    fn tell_missing(&mut self, missing: Vec<String>) {
+        for part in missing {
+            if !self.missing.contains(&part) {
+                log::warning(format_args!("sessions run without {part:?}"));
+                self.missing.push(part);
+            }
+        }
     }
 
     /// Starting → Abandoned: refused, and whatever runs is killed.

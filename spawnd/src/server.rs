@@ -14,7 +14,7 @@ use proto::spawn::{Answer, Call, Event, FromFrontd, FromSpawnd, Signal, Spawn, V
 
 use crate::connection::{Broken, Connection};
 use crate::daemon::Daemon;
-use crate::policy::{self, Facts};
+use crate::policy::{self, Facts, Judgement};
 use crate::refusal::Refusal;
 use crate::session::{Course, Origin, Outcome, Running, State};
 use crate::{family, log, spawn, sys};
@@ -112,7 +112,7 @@ impl Daemon {
             folder: self.folders.path_of(&request.session),
             drop_root: self.as_root,
         };
-        let plan = policy::judge(&self.policy, request, facts)?;
+        let Judgement { plan, scope: _ } = policy::judge(&self.policy, request, facts)?;
         let started = spawn::prepare(&self.folders, &plan)
             .and_then(|inbox| spawn::start(&plan, inbox, &self.launch, self.ceiling, origin, now));
         match started {

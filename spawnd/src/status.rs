@@ -26,9 +26,11 @@ pub enum Progress {
     Ended(Result<Started, Refusal>),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Started {
     pub resumed: bool,
+    /// Parts of a best-effort sandbox that this session has to do without.
+    pub missing: Vec<String>,
 }
 
 impl AsFd for Status {
@@ -70,7 +72,9 @@ fn verdict(bytes: &[u8]) -> Result<Started, Refusal> {
     let records: Result<Vec<Record>, _> = lines.map(serde_json::from_slice).collect();
     match records.map_err(|_| Refusal::LaunchGarbled)?.as_slice() {
         [] => Err(Refusal::LaunchSilent),
-        [Record::Exec { resumed }] => Ok(Started { resumed: *resumed }),
+        [Record::Exec { resumed, missing }] => {
+            Ok(Started { resumed: *resumed, missing: missing.clone() })
+        }
         [Record::Exec { .. }, Record::Failed { step, errno }] => Err(exec_failed(step, *errno)),
         [Record::Refused { code, message }] => {
             Err(Refusal::Launch { code: *code, message: message.clone() })
@@ -112,8 +116,8 @@ mod tests {
 
     #[test]
     fn exec_and_end_of_file_is_success() {
-        let bytes = lines(&[Record::Exec { resumed: true }]);
-        assert_eq!(verdict(&bytes), Ok(Started { resumed: true }));
+        let bytes = lines(&[Record::Exec { resumed: true, missing: Vec::new() }]);
+        assert_eq!(verdict(&bytes), Ok(Started { resumed: true, missing: Vec::new() }));
     }
 
     #[test]
@@ -123,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_failed_exec_after_the_record_is_claude_missing_or_a_failed_step() {
-        let exec = Record::Exec { resumed: false };
+        let exec = Record::Exec { resumed: false, missing: Vec::new() };
         let code = |errno| verdict(&lines(&[exec.clone(), failed(errno)])).err().unwrap().code();
         assert_eq!(code(Errno::ENOENT), RefusalCode::ClaudeMissing);
         assert_eq!(code(Errno::EACCES), RefusalCode::ClaudeMissing);
@@ -132,11 +136,11 @@ mod tests {
 
     #[test]
     fn records_in_another_order_or_broken_are_garbled() {
-        let exec = Record::Exec { resumed: false };
+        let exec = Record::Exec { resumed: false, missing: Vec::new() };
         for bytes in [
             lines(&[exec.clone(), exec.clone()]),
             lines(&[failed(Errno::EPERM), exec]),
-            b"{\"exec\":{\"resumed\":true,\"x\":1}}".to_vec(),
+            b"{\"exec\":{\"resumed\":true,\"missing\":[],\"x\":1}}".to_vec(),
             b"\xff".to_vec(),
         ] {
             assert_eq!(verdict(&bytes), Err(Refusal::LaunchGarbled));

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use proto::bridge::FromFrontd;
 use proto::ids::{AbsolutePath, ModelName, Secret, SessionId};
-use proto::spawn::{ExitCause, RefusalCode, Signal, Spawn};
+use proto::spawn::{ExitCause, Proof, RefusalCode, Signal, Spawn};
 use tokio::sync::{mpsc, oneshot};
 
 use super::alarm::Alarm;
@@ -382,6 +382,7 @@ impl Actor {
             session: id.clone(),
             conversation: conversation.id,
             user: site.user.clone(),
+            proof: Proof::None,
             workspace: conversation.workspace.clone(),
             permission_mode: self.app.config.session.permission_mode,
             model: self.model.clone(),

@@ -57,7 +57,7 @@ pub fn of_model_error(error: &str) -> Failure {
 pub fn of_refusal(code: RefusalCode, message: &str) -> Failure {
     let kind = match code {
         RefusalCode::UserNotAllowed => FailureKind::CannotStart("user_not_allowed"),
-        RefusalCode::NotAllowed => FailureKind::CannotStart("not_allowed"),
+        RefusalCode::NotAllowed | RefusalCode::NotProved => FailureKind::CannotStart("not_allowed"),
         RefusalCode::ClaudeMissing => FailureKind::CannotStart("claude_missing"),
         RefusalCode::WorkspaceNotAllowed => FailureKind::WorkspaceNotAllowed,
         RefusalCode::WorkspaceUnusable => FailureKind::WorkspaceUnusable,
@@ -65,6 +65,8 @@ pub fn of_refusal(code: RefusalCode, message: &str) -> Failure {
         RefusalCode::InUse
         | RefusalCode::StillRunning
         | RefusalCode::NoSession
+        | RefusalCode::SandboxUnavailable
+        | RefusalCode::AuditUnavailable
         | RefusalCode::StartFailed => FailureKind::StartFailed,
     };
     Failure::new(kind, message)

@@ -21,8 +21,8 @@ use nix::unistd::{Pid, Uid};
 use proto::ids::{AbsolutePath, ConversationId, Secret, SessionId, UnixUser};
 use proto::limits;
 use proto::spawn::{
-    Answer, Call, Event, ExitCause, FromFrontd, FromSpawnd, Listed, PermissionMode, RefusalCode,
-    Signal, Spawn, TerminalSize, Usage, VERSION, decode, encode,
+    Answer, Call, Event, ExitCause, FromFrontd, FromSpawnd, Listed, PermissionMode, Proof,
+    RefusalCode, Signal, Spawn, TerminalSize, Usage, VERSION, decode, encode,
 };
 use spawnd::sys;
 
@@ -195,6 +195,7 @@ impl Daemon {
             session: SessionId::random(),
             conversation: fresh_conversation(),
             user: user(),
+            proof: Proof::None,
             workspace: path(&self.place.workspace()),
             permission_mode: PermissionMode::AcceptEdits,
             model: None,

@@ -45,8 +45,9 @@ pub(crate) fn command(plan: &Plan, resumed: bool) -> Result<Command, Stop> {
 fn arguments(plan: &Plan, resumed: bool) -> Vec<String> {
     let folder = &plan.folder;
     let sources = if plan.trust_project_settings { "user,project,local" } else { "user" };
-    let mut arguments: Vec<String> = [
-        plan.claude.as_str(),
+    let mut arguments = vec![plan.claude.to_string()];
+    arguments.extend(plan.claude_arguments.iter().cloned());
+    let ours = [
         // Takes several values, as --mcp-config and --allowedTools do: each stands before another
         // option, which ends its list.
         "--dangerously-load-development-channels",
@@ -62,9 +63,8 @@ fn arguments(plan: &Plan, resumed: bool) -> Vec<String> {
         &plan.conversation.to_string(),
         "--permission-mode",
         plan.permission_mode.as_str(),
-    ]
-    .map(str::to_owned)
-    .into();
+    ];
+    arguments.extend(ours.map(str::to_owned));
     if plan.permission_mode == PermissionMode::BypassPermissions {
         arguments.push("--dangerously-skip-permissions".to_owned());
     }
@@ -110,13 +110,13 @@ fn environment(plan: &Plan) -> BTreeMap<String, String> {
 pub(crate) mod tests {
     use super::*;
     use proto::ids::{AbsolutePath, ConversationId, ModelName, Secret, SessionId, UnixUser};
-    use proto::launch::{Bridge, Identity};
+    use proto::launch::{Bridge, Demand, Identity, Lifetime, Limits, Sandbox};
     use proto::spawn::TerminalSize;
 
     pub(crate) fn plan() -> Plan {
         let path = |text: &str| AbsolutePath::new(text).unwrap();
         Plan {
-            version: 1,
+            version: proto::launch::VERSION,
             build: String::new(),
             session: SessionId::new("abcdefghijklmnopqrstuvwxyz").unwrap(),
             conversation: ConversationId("6f2b0f8e-58a5-4f4e-9c42-0b8a3a1f8a11".parse().unwrap()),
@@ -135,6 +135,7 @@ pub(crate) mod tests {
             home: path("/home/al"),
             config_dir: None,
             claude: path("/bin/claude"),
+            claude_arguments: vec!["--ide".to_owned()],
             channel: path("/opt/it's/channel"),
             permission_mode: PermissionMode::AcceptEdits,
             model: Some(ModelName::new("opus").unwrap()),
@@ -142,6 +143,14 @@ pub(crate) mod tests {
             hooks: true,
             trust_project_settings: false,
             environment: Vec::new(),
+            lifetime: Lifetime::EndsWithSpawnd,
+            limits: Limits { open_files: 1024, tmp_bytes: 1 << 20, tmp_inodes: 100 },
+            sandbox: Sandbox {
+                demand: Demand::BestEffort,
+                hidden: Vec::new(),
+                visible: Vec::new(),
+                ptrace: false,
+            },
             bridge: Bridge {
                 socket: path("/run/bridge.sock"),
                 frontd_uid: 7,
@@ -152,7 +161,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_argument_list_is_the_agreed_one() {
-        let expected = "/bin/claude --dangerously-load-development-channels server:synthesis \
+        let expected = "/bin/claude --ide --dangerously-load-development-channels server:synthesis \
             --mcp-config /run/s/mcp.json --strict-mcp-config --setting-sources user --settings \
             /run/s/settings.json --session-id 6f2b0f8e-58a5-4f4e-9c42-0b8a3a1f8a11 \
             --permission-mode acceptEdits --allowedTools Read mcp__synthesis__* --debug-file \

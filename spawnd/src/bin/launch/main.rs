@@ -63,7 +63,7 @@ fn walk(status: &OwnedFd) -> Result<Infallible, Stop> {
     let command = arguments::command(&plan, resumed)?;
 
     // Last: end of file on the pipe, by the exec, is what makes this record true.
-    record::write(status, &Record::Exec { resumed }).map_err(Stop::Record)?;
+    record::write(status, &Record::Exec { resumed, missing: Vec::new() }).map_err(Stop::Record)?;
     // After the last write of ours: a closed pipe would kill instead of answer.
     signals::reset_dispositions();
     limits::unblock_signals()?;
