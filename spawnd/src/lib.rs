@@ -8,6 +8,7 @@
 //! [`daemon`] is the loop between them, [`session`] the table they share.
 #![deny(unsafe_code)]
 
+pub mod audit;
 pub mod connection;
 pub mod daemon;
 pub mod dev_policy;
@@ -24,6 +25,7 @@ pub mod session;
 pub mod spawn;
 pub mod startup;
 pub mod status;
+pub mod stderr;
 pub mod sweep;
 #[allow(unsafe_code)]
 pub mod sys;
