@@ -84,7 +84,15 @@ for key in $keys; do
         fail "configuration key \`$key\` is not in $configuration"
 done
 
-variables=$(grep -rhoE 'SYNTHESIS_[A-Z][A-Z_]*[A-Z]' --include='*.rs' frontd/src spawnd/src channel/src | sort -u)
+fields=$(grep -rhoE 'SYNTHESIS_[A-Z][A-Z_]*[A-Z]' --include='*.rs' spawnd/src/audit | sort -u)
+[ -n "$fields" ] || fail "no field of the audit record found in spawnd/src/audit"
+ids=$(grep -hoE '"[0-9a-f]{32}"' spawnd/src/audit/entry.rs | tr -d '"')
+for field in $fields $ids; do
+    has docs/audit.md "\`$field\`" || fail "audit field or id \`$field\` is not in docs/audit.md"
+done
+
+variables=$(grep -rhoE 'SYNTHESIS_[A-Z][A-Z_]*[A-Z]' --include='*.rs' frontd/src spawnd/src channel/src |
+    sort -u | grep -vxF "$fields")
 [ -n "$variables" ] || fail "no SYNTHESIS_ variable found in the sources"
 for variable in $variables; do
     has "$configuration" "\`$variable\`" || fail "variable \`$variable\` is not in $configuration"
