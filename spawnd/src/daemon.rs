@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use proto::ids::SessionId;
 use proto::limits;
 
+use crate::audit::Audit;
 use crate::connection::Broken;
 use crate::family::Surroundings;
 use crate::folder::{Folders, Owner};
@@ -48,6 +49,7 @@ pub struct Daemon {
     pub(crate) oldest_start: u64,
     pub(crate) sweeps: Sweeps,
     pub(crate) doors: Doors,
+    pub(crate) audit: Audit,
     /// Parts of the sandbox whose lack was logged; launch knows about ten.
     pub(crate) missing: Vec<String>,
     /// One packet of the largest size that is allowed.
@@ -82,6 +84,7 @@ impl Daemon {
         launch: OwnedFd,
         as_root: bool,
         doors: Doors,
+        audit: Audit,
         signals: SignalFd,
     ) -> Self {
         let ceiling = process::mark_ceiling();
@@ -95,6 +98,7 @@ impl Daemon {
             oldest_start: u64::MAX,
             sweeps: Sweeps::default(),
             doors,
+            audit,
             missing: Vec::new(),
             buffer: vec![0; limits::SPAWN_PACKET],
             signals,
@@ -113,6 +117,7 @@ impl Daemon {
             let now = Instant::now();
             self.expire(now);
             self.expire_greetings(now);
+            self.audit.advance(now);
             if self.is_over(now)? {
                 return Ok(());
             }
@@ -261,8 +266,8 @@ impl Daemon {
         let sessions = self.table.live().filter_map(|(_, session)| session.next_deadline());
         let greetings = self.doors.greetings.iter().map(|greeting| greeting.deadline);
         let closing = self.is_closing().then(|| now + CLOSING_LOOK);
-        let next =
-            sessions.chain(greetings).chain(self.sweeps.next_deadline()).chain(closing).min();
+        let next = sessions.chain(greetings).chain(self.sweeps.next_deadline()).chain(closing);
+        let next = next.chain(self.audit.next_deadline()).min();
         match next {
             None => PollTimeout::NONE,
             Some(next) => {
@@ -285,17 +290,17 @@ impl Daemon {
     fn accept(&mut self, now: Instant) {
         let Entrance::Listener(listener) = &self.doors.entrance else { return };
         match sys::message::accept(listener.as_fd()) {
-            Ok(socket) => self.doors.greet(socket, now),
+            Ok(socket) => self.greet(socket, now),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => log::warning(format_args!("accept: {error}")),
         }
     }
 
     fn expire_greetings(&mut self, now: Instant) {
-        let before = self.doors.greetings.len();
-        self.doors.greetings.retain(|greeting| now < greeting.deadline);
-        if self.doors.greetings.len() < before {
-            self.left(&Broken::Silent, now);
+        let late = self.doors.greetings.extract_if(.., |greeting| greeting.deadline <= now);
+        let late: Vec<u32> = late.map(|greeting| greeting.connection.peer).collect();
+        for peer in late {
+            self.left(peer, &Broken::Silent, now);
         }
     }
 }

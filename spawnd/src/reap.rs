@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use proto::ids::SessionId;
 use proto::spawn::{Answer, Event, ListedState};
 
+use crate::audit::{Entry, Kind};
 use crate::daemon::Daemon;
 use crate::refusal::Refusal;
 use crate::session::{
@@ -40,7 +41,9 @@ impl Daemon {
             State::Starting(Starting { child, leader, inbox, origin, .. }) => {
                 let pid = number(child.pid);
                 self.tell_missing(missing);
-                log::info(format_args!("session {id} started: pid {pid}, resumed {resumed}"));
+                let message = format!("session {id} started: pid {pid}, resumed {resumed}");
+                let entry = Entry::new(Kind::Started, message).session(id).pid(pid);
+                self.record(entry.conversation(session.conversation).user(&session.user));
                 let answer = Answer::Started { session: id.clone(), pid, resumed };
                 self.answer(origin, answer, Some(&leader));
                 State::Running(Running {
@@ -76,7 +79,9 @@ impl Daemon {
         family::strike(&session.claim(), &around);
         session.state = match session.state {
             State::Starting(Starting { child, origin, .. }) => {
-                self.refuse(origin, refusal);
+                let about = Entry::new(Kind::Refused, "start failed").session(id);
+                let about = about.conversation(session.conversation).user(&session.user);
+                self.refuse(origin, refusal, about);
                 State::Abandoned(child)
             }
             other @ (State::Running(_)
@@ -120,7 +125,6 @@ impl Daemon {
         let outcome = match &session.state {
             State::Running(running) => {
                 let (cause, usage) = (ended.cause, ended.usage);
-                log::info(format_args!("session {id}: claude ended: {cause}"));
                 let resumed = running.resumed;
                 let pid = number(running.child.pid);
                 let ready = match running.readiness {
@@ -132,7 +136,9 @@ impl Daemon {
             State::Starting(starting) => {
                 // Ended without closing its status pipe: somebody else holds it.
                 let origin = starting.origin;
-                self.refuse(origin, &Refusal::LaunchSilent);
+                let about = Entry::new(Kind::Refused, "start failed").session(id);
+                let about = about.conversation(session.conversation).user(&session.user);
+                self.refuse(origin, &Refusal::LaunchSilent, about);
                 Outcome::Nothing
             }
             State::Abandoned(_) | State::Ending(_) | State::Exited { .. } => Outcome::Nothing,
@@ -161,7 +167,9 @@ impl Daemon {
         let Some(session) = self.table.take(id) else { return };
         self.discard(id.clone(), session.owner);
         if let Outcome::Exit { cause, usage, last: _ } = outcome {
-            log::info(format_args!("session {id} is over: {cause}"));
+            let message = format!("session {id} is over: {cause}");
+            let entry = Entry::new(Kind::Exit, message).session(id).exit(cause, usage);
+            self.record(entry.conversation(session.conversation).user(&session.user));
             self.table.keep_exit(id.clone(), session, cause, usage);
             self.tell(Event::Exited { session: id.clone(), cause, usage });
         }
@@ -218,7 +226,8 @@ impl Daemon {
         let accepts = |sender| notify::is_of_session(sender, uid, claude);
         if let Some(pid) = inbox.read(now, accepts) {
             running.readiness = Readiness::Ready(pid);
-            log::info(format_args!("session {id} is ready: pid {pid}"));
+            let message = format!("session {id} is ready");
+            self.record(self.of_session(Kind::Ready, message, id).pid(pid));
             self.tell(Event::Ready { session: id.clone(), pid });
         }
     }

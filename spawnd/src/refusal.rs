@@ -27,6 +27,8 @@ pub enum Refusal {
     Full(usize),
     #[error("spawnd is ending")]
     Closing,
+    #[error("audit entries cannot be written now")]
+    Unrecorded,
     /// launch looked at the user's world and stopped.
     #[error("{message}")]
     Launch { code: RefusalCode, message: String },
@@ -53,6 +55,7 @@ impl Refusal {
             Self::Workspace { .. } => RefusalCode::WorkspaceNotAllowed,
             Self::ClaudeNotFound => RefusalCode::ClaudeMissing,
             Self::Full(_) | Self::Closing => RefusalCode::Busy,
+            Self::Unrecorded => RefusalCode::AuditUnavailable,
             Self::Launch { code, .. } => *code,
             Self::LaunchStep { .. }
             | Self::LaunchSilent

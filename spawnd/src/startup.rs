@@ -20,12 +20,14 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, chown, geteuid};
+use proto::launch::Demand;
 
+use crate::audit::{Audit, Sink};
 use crate::daemon::Daemon;
 use crate::dev_policy::{self, Lookup};
 use crate::folder::{self, Folders};
-use crate::server::{Doors, Entrance};
-use crate::sys;
+use crate::server::{Doors, Entrance, TurnedAway};
+use crate::{log, sys};
 
 pub const USAGE: &str = "usage: spawnd --fd N | spawnd --socket PATH | LISTEN_FDS=1 spawnd";
 
@@ -49,6 +51,10 @@ pub enum Error {
     Process(#[from] Errno),
     #[error("/proc does not show this process: sessions could not be watched")]
     Proc,
+    #[error(transparent)]
+    TurnedAway(#[from] TurnedAway),
+    #[error("audit record: {0}")]
+    Audit(#[from] crate::audit::SinkError),
     #[error(transparent)]
     Environment(#[from] dev_policy::Error),
     #[error(transparent)]
@@ -104,7 +110,7 @@ pub fn start(access: &Access, variable: Lookup<'_>) -> Result<Daemon, Error> {
     let doors = match inherited {
         Inherited::Connection(socket) => {
             let mut doors = Doors::new(Entrance::Single, peers);
-            doors.greet(socket, Instant::now());
+            doors.greet(socket, Instant::now())?;
             doors
         }
         Inherited::Listener(listener) => Doors::new(Entrance::Listener(listener), peers),
@@ -112,7 +118,8 @@ pub fn start(access: &Access, variable: Lookup<'_>) -> Result<Daemon, Error> {
             Doors::new(Entrance::Listener(bound(&path, settings.frontd_uid)?), peers)
         }
     };
-    Ok(Daemon::new(policy, folders, launch.into(), settings.as_root, doors, signals))
+    let audit = Audit::new(Sink::choose(log::under_journal())?, Demand::BestEffort, 10);
+    Ok(Daemon::new(policy, folders, launch.into(), settings.as_root, doors, audit, signals))
 }
 
 enum Inherited {

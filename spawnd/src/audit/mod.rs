@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use proto::launch::Demand;
 
 pub use entry::{Entry, Kind};
-pub use sink::Sink;
+pub use sink::{Error as SinkError, Sink};
 use throttle::Throttle;
 
 /// Entries that wait for the journal. Under `Required` nothing new starts while one waits, so
