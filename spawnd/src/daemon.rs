@@ -15,7 +15,9 @@ use proto::limits;
 use crate::connection::Broken;
 use crate::family::Surroundings;
 use crate::folder::{Folders, Owner};
-use crate::policy::Policy;
+use crate::homes::Homes;
+use crate::lookup::Lookups;
+use crate::policy::{Pace, Policy};
 use crate::server::{Doors, Entrance};
 use crate::session::{Readiness, State, Table};
 use crate::sweep::Sweeps;
@@ -38,7 +40,9 @@ pub enum Error {
 /// Everything that the daemon has.
 pub struct Daemon {
     pub(crate) policy: Policy,
+    pub(crate) pace: Pace,
     pub(crate) folders: Folders,
+    pub(crate) homes: Homes,
     /// The program that starts every session, by the file opened at start.
     pub(crate) launch: OwnedFd,
     pub(crate) as_root: bool,
@@ -47,6 +51,7 @@ pub struct Daemon {
     /// When the first session's first process started: what is older was never a session's.
     pub(crate) oldest_start: u64,
     pub(crate) sweeps: Sweeps,
+    pub(crate) lookups: Lookups,
     pub(crate) doors: Doors,
     /// Parts of the sandbox whose lack was logged; launch knows about ten.
     pub(crate) missing: Vec<String>,
@@ -72,13 +77,16 @@ enum Source {
     Greeting(u64),
     Status(SessionId),
     Inbox(SessionId),
+    Lookup(SessionId),
     Child,
 }
 
 impl Daemon {
     pub fn new(
         policy: Policy,
+        pace: Pace,
         folders: Folders,
+        homes: Homes,
         launch: OwnedFd,
         as_root: bool,
         doors: Doors,
@@ -87,13 +95,16 @@ impl Daemon {
         let ceiling = process::mark_ceiling();
         let mut daemon = Self {
             policy,
+            pace,
             folders,
+            homes,
             launch,
             as_root,
             ceiling,
             table: Table::default(),
             oldest_start: u64::MAX,
             sweeps: Sweeps::default(),
+            lookups: Lookups::default(),
             doors,
             missing: Vec::new(),
             buffer: vec![0; limits::SPAWN_PACKET],
@@ -112,6 +123,7 @@ impl Daemon {
         loop {
             let now = Instant::now();
             self.expire(now);
+            self.expire_lookups(now);
             self.expire_greetings(now);
             if self.is_over(now)? {
                 return Ok(());
@@ -130,6 +142,7 @@ impl Daemon {
             Source::Greeting(serial) => self.read_greeting(*serial, now),
             Source::Status(id) => self.read_status(id, now),
             Source::Inbox(id) => self.read_inbox(id, now),
+            Source::Lookup(id) => self.read_lookup(id, now),
             Source::Child => self.collect(now),
         }
     }
@@ -182,7 +195,7 @@ impl Daemon {
 
     fn started(&self) -> std::collections::HashSet<Pid> {
         let first = self.table.iter().filter_map(|(_, session)| session.child());
-        first.map(|child| child.pid).chain(self.sweeps.pids()).collect()
+        first.map(|c| c.pid).chain(self.sweeps.pids()).chain(self.lookups.pids()).collect()
     }
 
     /// Folders of a daemon that was killed, and what may still run of its sessions.
@@ -237,6 +250,8 @@ impl Daemon {
             let connection = &greeting.connection;
             sources.push((connection.as_fd(), Source::Greeting(connection.serial)));
         }
+        let lookups = self.lookups.sources();
+        sources.extend(lookups.map(|(pipe, id)| (pipe, Source::Lookup(id))));
         for (id, session) in self.table.live() {
             if let Some(child) = session.child() {
                 sources.push((child.pidfd.as_fd(), Source::Child));
@@ -260,9 +275,9 @@ impl Daemon {
     fn timeout(&self, now: Instant) -> PollTimeout {
         let sessions = self.table.live().filter_map(|(_, session)| session.next_deadline());
         let greetings = self.doors.greetings.iter().map(|greeting| greeting.deadline);
+        let work = self.sweeps.next_deadline().into_iter().chain(self.lookups.next_deadline());
         let closing = self.is_closing().then(|| now + CLOSING_LOOK);
-        let next =
-            sessions.chain(greetings).chain(self.sweeps.next_deadline()).chain(closing).min();
+        let next = sessions.chain(greetings).chain(work).chain(closing).min();
         match next {
             None => PollTimeout::NONE,
             Some(next) => {
