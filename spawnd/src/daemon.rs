@@ -17,7 +17,8 @@ use crate::family::Surroundings;
 use crate::folder::{Folders, Owner};
 use crate::homes::Homes;
 use crate::lookup::Lookups;
-use crate::policy::{Pace, Policy};
+use crate::pace::Pace;
+use crate::policy::Policy;
 use crate::server::{Doors, Entrance};
 use crate::session::{Readiness, State, Table};
 use crate::sweep::Sweeps;
@@ -37,13 +38,21 @@ pub enum Error {
     Survivors,
 }
 
+/// What a daemon is given: made at start, kept to its end.
+pub struct Ground {
+    pub folders: Folders,
+    pub homes: Homes,
+    /// The program that starts every session, by the file opened at start.
+    pub launch: OwnedFd,
+    pub as_root: bool,
+}
+
 /// Everything that the daemon has.
 pub struct Daemon {
     pub(crate) policy: Policy,
     pub(crate) pace: Pace,
     pub(crate) folders: Folders,
     pub(crate) homes: Homes,
-    /// The program that starts every session, by the file opened at start.
     pub(crate) launch: OwnedFd,
     pub(crate) as_root: bool,
     pub(crate) ceiling: u64,
@@ -85,10 +94,7 @@ impl Daemon {
     pub fn new(
         policy: Policy,
         pace: Pace,
-        folders: Folders,
-        homes: Homes,
-        launch: OwnedFd,
-        as_root: bool,
+        Ground { folders, homes, launch, as_root }: Ground,
         doors: Doors,
         signals: SignalFd,
     ) -> Self {

@@ -19,6 +19,7 @@ pub mod homes;
 pub mod log;
 pub mod lookup;
 pub mod notify;
+pub mod pace;
 pub mod policy;
 pub mod process;
 pub mod proof;

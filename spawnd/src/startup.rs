@@ -23,10 +23,11 @@ use nix::unistd::{Uid, chown, geteuid};
 use proto::ids::AbsolutePath;
 
 use crate::config::{self, Config, Fault, Source};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Ground};
 use crate::folder::{self, Folders};
 use crate::homes::Homes;
-use crate::policy::{Pace, Policy};
+use crate::pace::Pace;
+use crate::policy::Policy;
 use crate::server::{Doors, Entrance};
 use crate::trust::{self, Trust};
 use crate::{settle, sys};
@@ -170,7 +171,7 @@ pub fn start(
     // The folders' modes are given in full; whatever is made later is ours alone unless said.
     umask(Mode::from_bits_truncate(0o022));
     let folders = Folders::open(&run, as_root)?;
-    let homes = Homes::open(&state, as_root)?;
+    let ground = Ground { folders, homes: Homes::open(&state, as_root)?, launch, as_root };
     umask(Mode::from_bits_truncate(0o077));
     let peers = [geteuid().as_raw(), policy.frontd_uid, 0];
     let doors = match inherited {
@@ -184,7 +185,7 @@ pub fn start(
             Doors::new(Entrance::Listener(bound(&path, policy.frontd_uid)?), peers)
         }
     };
-    Ok(Daemon::new(policy, pace, folders, homes, launch, as_root, doors, signals))
+    Ok(Daemon::new(policy, pace, ground, doors, signals))
 }
 
 /// The file, judged and read. An ordinary user's own files do for an ordinary user's spawnd.
