@@ -16,6 +16,9 @@ use crate::audit::Audit;
 use crate::connection::Broken;
 use crate::family::Surroundings;
 use crate::folder::{Folders, Owner};
+use crate::homes::Homes;
+use crate::lookup::Lookups;
+use crate::pace::Pace;
 use crate::policy::Policy;
 use crate::server::{Doors, Entrance};
 use crate::session::{Readiness, State, Table};
@@ -36,11 +39,21 @@ pub enum Error {
     Survivors,
 }
 
+/// What a daemon is given: made at start, kept to its end.
+pub struct Ground {
+    pub folders: Folders,
+    pub homes: Homes,
+    /// The program that starts every session, by the file opened at start.
+    pub launch: OwnedFd,
+    pub as_root: bool,
+}
+
 /// Everything that the daemon has.
 pub struct Daemon {
     pub(crate) policy: Policy,
+    pub(crate) pace: Pace,
     pub(crate) folders: Folders,
-    /// The program that starts every session, by the file opened at start.
+    pub(crate) homes: Homes,
     pub(crate) launch: OwnedFd,
     pub(crate) as_root: bool,
     pub(crate) ceiling: u64,
@@ -48,6 +61,7 @@ pub struct Daemon {
     /// When the first session's first process started: what is older was never a session's.
     pub(crate) oldest_start: u64,
     pub(crate) sweeps: Sweeps,
+    pub(crate) lookups: Lookups,
     pub(crate) doors: Doors,
     pub(crate) audit: Audit,
     /// Parts of the sandbox whose lack was logged; launch knows about ten.
@@ -74,15 +88,15 @@ enum Source {
     Greeting(u64),
     Status(SessionId),
     Inbox(SessionId),
+    Lookup(SessionId),
     Child,
 }
 
 impl Daemon {
     pub fn new(
         policy: Policy,
-        folders: Folders,
-        launch: OwnedFd,
-        as_root: bool,
+        pace: Pace,
+        Ground { folders, homes, launch, as_root }: Ground,
         doors: Doors,
         audit: Audit,
         signals: SignalFd,
@@ -90,13 +104,16 @@ impl Daemon {
         let ceiling = process::mark_ceiling();
         let mut daemon = Self {
             policy,
+            pace,
             folders,
+            homes,
             launch,
             as_root,
             ceiling,
             table: Table::default(),
             oldest_start: u64::MAX,
             sweeps: Sweeps::default(),
+            lookups: Lookups::default(),
             doors,
             audit,
             missing: Vec::new(),
@@ -116,6 +133,7 @@ impl Daemon {
         loop {
             let now = Instant::now();
             self.expire(now);
+            self.expire_lookups(now);
             self.expire_greetings(now);
             self.audit.advance(now);
             if self.is_over(now)? {
@@ -135,6 +153,7 @@ impl Daemon {
             Source::Greeting(serial) => self.read_greeting(*serial, now),
             Source::Status(id) => self.read_status(id, now),
             Source::Inbox(id) => self.read_inbox(id, now),
+            Source::Lookup(id) => self.read_lookup(id, now),
             Source::Child => self.collect(now),
         }
     }
@@ -187,7 +206,7 @@ impl Daemon {
 
     fn started(&self) -> std::collections::HashSet<Pid> {
         let first = self.table.iter().filter_map(|(_, session)| session.child());
-        first.map(|child| child.pid).chain(self.sweeps.pids()).collect()
+        first.map(|c| c.pid).chain(self.sweeps.pids()).chain(self.lookups.pids()).collect()
     }
 
     /// Folders of a daemon that was killed, and what may still run of its sessions.
@@ -242,6 +261,8 @@ impl Daemon {
             let connection = &greeting.connection;
             sources.push((connection.as_fd(), Source::Greeting(connection.serial)));
         }
+        let lookups = self.lookups.sources();
+        sources.extend(lookups.map(|(pipe, id)| (pipe, Source::Lookup(id))));
         for (id, session) in self.table.live() {
             if let Some(child) = session.child() {
                 sources.push((child.pidfd.as_fd(), Source::Child));
@@ -265,8 +286,9 @@ impl Daemon {
     fn timeout(&self, now: Instant) -> PollTimeout {
         let sessions = self.table.live().filter_map(|(_, session)| session.next_deadline());
         let greetings = self.doors.greetings.iter().map(|greeting| greeting.deadline);
+        let work = self.sweeps.next_deadline().into_iter().chain(self.lookups.next_deadline());
         let closing = self.is_closing().then(|| now + CLOSING_LOOK);
-        let next = sessions.chain(greetings).chain(self.sweeps.next_deadline()).chain(closing);
+        let next = sessions.chain(greetings).chain(work).chain(closing);
         let next = next.chain(self.audit.next_deadline()).min();
         match next {
             None => PollTimeout::NONE,

@@ -1,27 +1,34 @@
 //! The half of Synthesis that starts processes. One thread, one poll(2) loop, nothing that blocks
 //! on a user's behalf.
 //!
-//! A packet comes in at [`server`], whose one table is the whole privileged surface. A `spawn` is
-//! judged by [`policy`], a pure function from request to plan, and done by [`spawn`], which starts
+//! What may be done stands in spawnd.toml ([`config`], [`settle`]), which must be [`trust`]worthy.
+//! A packet comes in at [`server`], whose one table is the whole privileged surface. A `spawn`
+//! shows its [`proof`], waits for the [`lookup`] of its account, is judged by [`policy`], a pure
+//! function from request and facts to plan, and done by [`spawn`], which starts
 //! `launch` with that plan; [`status`] reads what became of it. [`notify`] hears that a session is
 //! ready, [`reap`] that it ended and sees to it that nothing of it is left ([`family`]).
 //! [`daemon`] is the loop between them, [`session`] the table they share.
 #![deny(unsafe_code)]
 
 pub mod audit;
+pub mod config;
 pub mod connection;
 pub mod daemon;
-pub mod dev_policy;
 pub mod family;
 pub mod folder;
+pub mod homes;
 pub mod log;
+pub mod lookup;
 pub mod notify;
+pub mod pace;
 pub mod policy;
 pub mod process;
+pub mod proof;
 pub mod reap;
 pub mod refusal;
 pub mod server;
 pub mod session;
+pub mod settle;
 pub mod spawn;
 pub mod startup;
 pub mod status;
@@ -29,3 +36,4 @@ pub mod stderr;
 pub mod sweep;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod trust;

@@ -101,7 +101,7 @@ impl Daemon {
                 Ok(Some(ended)) => {
                     if let Some(id) = self.table.of_child(ended.pid) {
                         self.first_process_gone(&id, ended, now);
-                    } else {
+                    } else if !self.lookups.ended(ended.pid) {
                         // Else an adopted orphan, of which waiting for it was all.
                         self.sweeps.ended(&self.folders, ended.pid);
                     }

@@ -35,7 +35,7 @@ pub struct Audit {
 
 impl Audit {
     /// `per_second`: refusals of one peer that are written one by one.
-    pub fn new(sink: Sink, demand: Demand, per_second: u32) -> Self {
+    pub fn new(sink: Sink, demand: Demand, per_second: u64) -> Self {
         let throttle = Throttle::new(per_second);
         Self { sink, demand, throttle, waiting: VecDeque::new(), again_at: None, lost: 0 }
     }

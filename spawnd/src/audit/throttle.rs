@@ -10,18 +10,18 @@ const PEERS: usize = 64;
 const OTHERS: u32 = u32::MAX;
 
 pub(super) struct Throttle {
-    per_second: u32,
+    per_second: u64,
     peers: HashMap<u32, Window>,
 }
 
 struct Window {
     until: Instant,
-    written: u32,
+    written: u64,
     counted: u64,
 }
 
 impl Throttle {
-    pub(super) fn new(per_second: u32) -> Self {
+    pub(super) fn new(per_second: u64) -> Self {
         Self { per_second, peers: HashMap::new() }
     }
 
