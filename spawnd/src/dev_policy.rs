@@ -87,6 +87,12 @@ pub fn policy(variable: Lookup<'_>, settings: &Settings) -> Result<Policy, Error
         bridge_socket: required_path(variable, "SYNTHESIS_BRIDGE_SOCKET")?,
         frontd_uid: settings.frontd_uid,
         max_sessions: MAX_SESSIONS,
+        hidden: settings.as_root.then(|| settings.state.clone()).into_iter().collect(),
+        visible: variable("SYNTHESIS_VISIBLE")
+            .unwrap_or_default()
+            .split(':')
+            .filter_map(|text| AbsolutePath::new(text).ok())
+            .collect(),
         users: vec![UserRule {
             account: settings.account.clone(),
             roots: roots(variable, settings),

@@ -18,6 +18,8 @@ pub struct Policy {
     pub bridge_socket: AbsolutePath,
     pub frontd_uid: u32,
     pub max_sessions: usize,
+    pub hidden: Vec<AbsolutePath>,
+    pub visible: Vec<AbsolutePath>,
 }
 
 pub struct UserRule {
@@ -135,8 +137,8 @@ pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Judgement
         limits: Limits { open_files: 524_288, tmp_bytes: 1 << 30, tmp_inodes: 100_000 },
         sandbox: Sandbox {
             demand: Demand::BestEffort,
-            hidden: Vec::new(),
-            visible: Vec::new(),
+            hidden: policy.hidden.clone(),
+            visible: policy.visible.clone(),
             ptrace: false,
         },
         bridge: Bridge {
@@ -213,6 +215,8 @@ pub(crate) mod tests {
             bridge_socket: path("/run/bridge.sock"),
             frontd_uid: 999,
             max_sessions: 2,
+            hidden: Vec::new(),
+            visible: Vec::new(),
         }
     }
 

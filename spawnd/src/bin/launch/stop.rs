@@ -21,6 +21,14 @@ pub(crate) enum Stop {
     Session(Errno),
     #[error("controlling terminal")]
     Terminal(std::io::Error),
+    #[error("mount namespace: {what}")]
+    Mount { what: String, errno: Errno },
+    #[error("a required part of the sandbox cannot be had here: {0}")]
+    Unavailable(&'static str),
+    #[error("landlock: {0}")]
+    Landlock(#[from] landlock::RulesetError),
+    #[error("seccomp: {0}")]
+    Seccomp(#[from] seccompiler::Error),
     #[error("limit {what}")]
     Limit { what: &'static str, errno: Errno },
     #[error("signal mask")]
@@ -63,6 +71,8 @@ impl Stop {
         let refused = |code| Record::Refused { code, message: self.to_string() };
         if matches!(self, Self::Workspace(_)) {
             refused(RefusalCode::WorkspaceUnusable)
+        } else if matches!(self, Self::Unavailable(_)) {
+            refused(RefusalCode::SandboxUnavailable)
         } else if matches!(self, Self::Claude { .. }) {
             refused(RefusalCode::ClaudeMissing)
         } else if matches!(self, Self::Channel { .. }) {
@@ -80,6 +90,7 @@ impl Stop {
             | Self::Terminal(error)
             | Self::Transcript(error) => error.raw_os_error().unwrap_or(0),
             Self::Session(errno)
+            | Self::Mount { errno, .. }
             | Self::Limit { errno, .. }
             | Self::SignalMask(errno)
             | Self::Identity { errno, .. }
@@ -91,6 +102,9 @@ impl Stop {
             | Self::Record(errno)
             | Self::Exec(errno) => *errno as i32,
             Self::Workspace(_)
+            | Self::Unavailable(_)
+            | Self::Landlock(_)
+            | Self::Seccomp(_)
             | Self::PlanDecode
             | Self::PlanVersion { .. }
             | Self::RootPlanned
