@@ -312,3 +312,25 @@ fn a_link_or_a_folder_of_others_is_no_home() {
     let (_, message) = client.spawn_refused(&daemon.request());
     assert!(message.contains("uid 0"), "{message}");
 }
+
+#[test]
+fn what_policy_makes_visible_is_there_read_only_and_its_neighbours_are_not() {
+    if !is_root("what_policy_makes_visible_is_there_read_only_and_its_neighbours_are_not") {
+        return;
+    }
+    let place = Place::new();
+    for name in ["visible", "beside"] {
+        fs::create_dir(place.path.join(name)).unwrap();
+        fs::write(place.path.join(name).join("file"), name).unwrap();
+        own(&place.path.join(name));
+        fs::set_permissions(place.path.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let (daemon, mut client) = Daemon::paired(place);
+    let (_session, lines) = told(
+        &daemon,
+        &mut client,
+        "cd \"$TMPDIR/../../../../..\"; cat visible/file; echo; touch visible/new 2>&1 | tail -c 23
+         ls -d beside 2>/dev/null || echo no neighbour",
+    );
+    assert_eq!(lines, ["visible", "Read-only file system", "no neighbour"]);
+}

@@ -105,6 +105,7 @@ impl Place {
             .env("SYNTHESIS_STATE_DIR", self.state())
             .env("SYNTHESIS_CLAUDE", self.path.join("claude"))
             .env("SYNTHESIS_CHANNEL", "/bin/true")
+            .env("SYNTHESIS_VISIBLE", self.path.join("visible"))
             .env("SYNTHESIS_BRIDGE_SOCKET", self.path.join("bridge.sock"));
         command
     }

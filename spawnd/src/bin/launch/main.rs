@@ -12,6 +12,7 @@ mod landlock;
 mod limits;
 mod missing;
 mod mounts;
+mod own;
 mod plan;
 mod record;
 mod seccomp;

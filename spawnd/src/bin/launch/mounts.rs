@@ -84,7 +84,7 @@ fn place(plan: &Plan, mut items: Vec<Item>) -> Result<Vec<Item>, Stop> {
         if ground == world::Ground::Ours {
             make(&item.path, folder).map_err(failed(&path))?;
         }
-        let find = || mountpoint(&item.path).map_err(failed(&path));
+        let find = || find(&item.path).map_err(failed(&path));
         // A user's folder may be closed to root (NFS).
         let point = match item.kind {
             Kind::Users => identity::for_files(&plan.identity, find)?,
@@ -95,12 +95,12 @@ fn place(plan: &Plan, mut items: Vec<Item>) -> Result<Vec<Item>, Stop> {
     Ok(items)
 }
 
-/// The copy of the very folder that was judged.
+/// The copy of the very folder that was judged; of several at one path, the one on top.
 fn enter(plan: &Plan, workspace: &Walked, items: &[Item]) -> Result<(), Stop> {
     let path = plan.workspace.as_path();
-    let item = items.iter().find(|item| item.kind == Kind::Users && item.path == path);
+    let item = items.iter().rfind(|item| item.kind == Kind::Users && item.path == path);
     let item = item.ok_or_else(|| failed("workspace")(Errno::ENOENT))?;
-    Ok(identity::for_files(&plan.identity, || Ok(workspace.enter(plan, &item.mount)?))?)
+    identity::for_files(&plan.identity, || Ok(workspace.enter(plan, &item.mount)?))
 }
 
 pub(crate) fn failed(what: &str) -> impl FnOnce(Errno) -> Stop {
@@ -116,7 +116,7 @@ fn top() -> nix::Result<OwnedFd> {
 }
 
 /// No link is followed: one that a user put there must not lead a mount elsewhere.
-fn mountpoint(path: &Path) -> nix::Result<OwnedFd> {
+pub(crate) fn find(path: &Path) -> nix::Result<OwnedFd> {
     step(top()?.as_fd(), path.strip_prefix("/").unwrap_or(path))
 }
 

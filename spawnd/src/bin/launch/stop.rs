@@ -49,6 +49,8 @@ pub(crate) enum Stop {
     Lifetime(Errno),
     #[error(transparent)]
     Workspace(#[from] workspace::Error),
+    #[error(transparent)]
+    Folder(workspace::Error),
     #[error("claude {path} cannot be executed by this user: {}", errno.desc())]
     Claude { path: AbsolutePath, errno: Errno },
     #[error("channel {path} cannot be executed by this user: {}", errno.desc())]
@@ -75,7 +77,7 @@ impl Stop {
             refused(RefusalCode::SandboxUnavailable)
         } else if matches!(self, Self::Claude { .. }) {
             refused(RefusalCode::ClaudeMissing)
-        } else if matches!(self, Self::Channel { .. }) {
+        } else if matches!(self, Self::Channel { .. } | Self::Folder(_)) {
             refused(RefusalCode::StartFailed)
         } else {
             Record::Failed { step: self.to_string(), errno: self.errno() }
@@ -102,6 +104,7 @@ impl Stop {
             | Self::Record(errno)
             | Self::Exec(errno) => *errno as i32,
             Self::Workspace(_)
+            | Self::Folder(_)
             | Self::Unavailable(_)
             | Self::Landlock(_)
             | Self::Seccomp(_)
