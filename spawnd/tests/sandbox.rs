@@ -91,6 +91,28 @@ fn the_system_is_read_only_and_what_is_others_is_not_there() {
 }
 
 #[test]
+fn only_the_sessions_own_mounts_are_writable_and_none_knows_setuid() {
+    if !is_root("only_the_sessions_own_mounts_are_writable_and_none_knows_setuid") {
+        return;
+    }
+    let (daemon, mut client) = Daemon::paired(Place::new());
+    let (session, lines) = told(
+        &daemon,
+        &mut client,
+        "perl -ane 'print \"$F[4]\\n\" if $F[5] =~ /^rw/' /proc/self/mountinfo | sort
+         perl -ane 'print \"setuid $F[4]\\n\" unless $F[5] =~ /nosuid/' /proc/self/mountinfo",
+    );
+    let folder = daemon.place.state().join("run/sessions").join(session.session.as_str());
+    let mut expected: Vec<String> =
+        ["/dev/shm", "/proc", "/tmp", "/var/tmp"].map(str::to_owned).into();
+    for path in [daemon.place.home(), daemon.place.workspace(), folder] {
+        expected.push(path.to_str().unwrap().to_owned());
+    }
+    expected.sort();
+    assert_eq!(lines, expected);
+}
+
+#[test]
 fn what_a_session_writes_in_its_folders_is_the_hosts_and_the_rest_ends_with_it() {
     if !is_root("what_a_session_writes_in_its_folders_is_the_hosts_and_the_rest_ends_with_it") {
         return;

@@ -25,14 +25,11 @@ async fn real(change: impl FnOnce(&mut Offline), config: &str) -> Option<Real> {
     let folder = tempfile::Builder::new().prefix("cli").tempdir().unwrap();
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path(), open).unwrap();
-    // Inside a session only the files themselves are shown, not the links that lead to them.
-    let cli = cli.canonicalize().unwrap();
-    let visible = format!("{}:{}", folder.path().display(), cli.parent().unwrap().display());
     let mut offline = Offline::new(cli, mock.url());
     change(&mut offline);
     let claude = offline.install(&binary("offline-claude"), folder.path()).unwrap();
     let config = config.to_owned();
-    let environment = vec![("SYNTHESIS_VISIBLE".to_owned(), visible)];
+    let environment = vec![("SYNTHESIS_VISIBLE".to_owned(), offline.visible(folder.path()))];
     let options = Options { claude: Some(claude), config, environment, ..Options::default() };
     let server = Server::start(options).await;
     Some(Real { server, mock, _folder: folder })

@@ -66,7 +66,8 @@ pub(crate) fn folders(plan: &Plan) -> Result<Vec<Item>, Stop> {
     // The socket on which spawnd listens is the host's.
     let notify = folder.join("notify");
     let socket = find(&notify).map_err(failed("notify"))?;
-    let socket = copy(&socket, tree::READ_ONLY).map_err(at("notify"))?;
+    let socket = copy(&socket, tree::READ_ONLY | tree::NO_SETUID | tree::NO_DEVICES)
+        .map_err(at("notify"))?;
 
     let number = |number: u64| CString::new(number.to_string()).expect("digits hold no zero byte");
     let (size, inodes) = (number(plan.limits.tmp_bytes), number(plan.limits.tmp_inodes));
