@@ -14,7 +14,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket, sockopt,
 };
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmod, fchmodat, fstat, fstatat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, geteuid, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, geteuid, unlinkat};
 use proto::ids::{AbsolutePath, SessionId};
 
 use crate::refusal::Refusal;
@@ -85,7 +85,8 @@ impl Folders {
         AbsolutePath::new(text).expect("a valid path, bounded at start, and 26 plain characters")
     }
 
-    /// Makes the session's folder with its notify socket, whole, then gives it to the user.
+    /// Makes the session's folder with its notify socket. As root the folder stays root's and only
+    /// the socket is the user's: launch lays the session's own tmpfs over the rest.
     ///
     /// # Errors
     /// The step that failed. A folder may then be left, for a sweep.
@@ -99,8 +100,7 @@ impl Folders {
         if self.as_root {
             let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
             fchownat(&folder, "notify", uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
-            // Last: from here on the user can change what is inside.
-            fchown(&folder, uid, gid).map_err(failed)?;
+            fchmod(&folder, Mode::from_bits_truncate(0o755)).map_err(failed)?;
         }
         Ok(notify)
     }

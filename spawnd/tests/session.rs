@@ -105,7 +105,7 @@ fn claude_finds_the_agreed_world() {
     let secret = request.secret.expose();
     assert!(!env.contains(secret) && !read("args.txt").contains(secret));
     assert!(read("mcp.json").contains(secret));
-    assert!(read("settings.json").contains("'/bin/true' hook Stop"));
+    assert!(read("settings.json").contains("/bin/true' hook Stop"));
     let frontd_uid = nix::unistd::geteuid();
     assert!(read("mcp.json").contains(&format!("\"SYNTHESIS_FRONTD_UID\":\"{frontd_uid}\"")));
 }
@@ -387,7 +387,7 @@ fn as_channel() {
 #[test]
 fn only_a_process_of_the_session_can_say_ready() {
     let (daemon, mut client) = Daemon::paired(Place::new());
-    let helper = daemon.place.path.join("helper");
+    let helper = daemon.place.workspace().join("helper");
     let copied = std::process::Command::new("cp")
         .arg(std::env::current_exe().unwrap())
         .arg(&helper)
@@ -401,7 +401,8 @@ fn only_a_process_of_the_session_can_say_ready() {
     let mut started = client.spawn(&request);
     started.terminal.line("up");
     let folder = daemon.place.sessions().pop().unwrap();
-    assert_eq!(fs::metadata(&folder).unwrap().uid(), session_uid());
+    // Root's stays root's: inside, the session's own tmpfs lies over it.
+    assert_eq!(fs::metadata(&folder).unwrap().uid(), nix::unistd::geteuid().as_raw());
 
     // A foreign process, though of the same uid (or root): read first, and dropped.
     let foreign = UnixDatagram::unbound().unwrap();

@@ -1,7 +1,5 @@
 //! Hostile peers at the sessions' side door.
 
-use std::path::PathBuf;
-
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
@@ -23,9 +21,8 @@ struct Session {
 async fn session() -> Session {
     let server = Server::start(Options::default()).await;
     server.client.session("victim").chat("hello").await.content();
-    let folder = std::fs::read_dir(server.state.join("run/sessions")).unwrap().next().unwrap();
-    let file: PathBuf = folder.unwrap().path().join("mcp.json");
-    let configuration: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let file = server.session_file("mcp.json").unwrap();
+    let configuration: Value = serde_json::from_slice(&file).unwrap();
     let environment = &configuration["mcpServers"]["synthesis"]["env"];
     let text = |name: &str| environment[name].as_str().unwrap().to_owned();
     let (token, id) = (text("SYNTHESIS_BRIDGE_TOKEN"), text("SYNTHESIS_OPENCLAW_SESSION"));

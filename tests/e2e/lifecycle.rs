@@ -144,9 +144,8 @@ async fn no_secret_stands_in_an_argument_or_in_claudes_environment() {
     let server = Server::start(Options::default()).await;
     server.client.chat("hello").await.content();
     let [claude] = server.claudes()[..] else { panic!("one claude") };
-    let folder = std::fs::read_dir(server.state.join("run/sessions")).unwrap().next().unwrap();
-    let configuration = std::fs::read_to_string(folder.unwrap().path().join("mcp.json")).unwrap();
-    let configuration: serde_json::Value = serde_json::from_str(&configuration).unwrap();
+    let configuration = server.session_file("mcp.json").unwrap();
+    let configuration: serde_json::Value = serde_json::from_slice(&configuration).unwrap();
     let token = configuration["mcpServers"]["synthesis"]["env"]["SYNTHESIS_BRIDGE_TOKEN"]
         .as_str()
         .unwrap()

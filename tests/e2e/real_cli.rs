@@ -29,8 +29,9 @@ async fn real(change: impl FnOnce(&mut Offline), config: &str) -> Option<Real> {
     change(&mut offline);
     let claude = offline.install(&binary("offline-claude"), folder.path()).unwrap();
     let config = config.to_owned();
-    let server =
-        Server::start(Options { claude: Some(claude), config, ..Options::default() }).await;
+    let environment = vec![("SYNTHESIS_VISIBLE".to_owned(), offline.visible(folder.path()))];
+    let options = Options { claude: Some(claude), config, environment, ..Options::default() };
+    let server = Server::start(options).await;
     Some(Real { server, mock, _folder: folder })
 }
 

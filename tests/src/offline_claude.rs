@@ -66,12 +66,26 @@ impl Offline {
     pub fn install(&self, wrapper: &Path, folder: &Path) -> io::Result<PathBuf> {
         let path = folder.join("claude");
         let conf = conf_path(&path);
-        std::fs::write(&conf, serde_json::to_vec_pretty(self)?)?;
+        let real = Self { claude: self.real(), ..self.clone() };
+        std::fs::write(&conf, serde_json::to_vec_pretty(&real)?)?;
         // Sessions may run as another user.
         std::fs::set_permissions(&conf, std::fs::Permissions::from_mode(0o644))?;
         std::fs::hard_link(wrapper, &path)
             .or_else(|_| std::fs::copy(wrapper, &path).map(|_| ()))?;
         Ok(path)
+    }
+
+    /// What a session must see for the wrapper in `folder` to find its conf file and the CLI
+    /// (`SYNTHESIS_VISIBLE`).
+    pub fn visible(&self, folder: &Path) -> String {
+        let real = self.real();
+        let cli = real.parent().unwrap_or(Path::new("/"));
+        format!("{}:{}", folder.display(), cli.display())
+    }
+
+    /// Inside a session only files themselves are shown, not the links that lead to them.
+    fn real(&self) -> PathBuf {
+        self.claude.canonicalize().unwrap_or_else(|_| self.claude.clone())
     }
 
     fn environment(&self) -> Vec<(&str, &str)> {

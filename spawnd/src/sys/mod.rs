@@ -4,6 +4,7 @@
 pub mod descriptors;
 pub mod exec;
 pub mod message;
+pub mod mount;
 pub mod pidfd;
 pub mod shadow;
 pub mod signals;

@@ -107,10 +107,12 @@ impl Place {
              roots = [{:?}, {:?}]\n\
              permission_modes = [\"acceptEdits\", \"bypassPermissions\", \"manual\", \"plan\"]\n\
              environment = {{ ANTHROPIC_API_KEY = \"key-of-the-test\" }}\n\
+             visible = [{:?}]\n\
              account = {{ uid = {uid}, gid = {gid}, home = {:?}, shell = \"/bin/sh\" }}\n",
             user(),
             self.home(),
             self.workspace(),
+            self.path.join("visible"),
             self.home(),
         )
     }

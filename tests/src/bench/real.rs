@@ -23,8 +23,11 @@ pub async fn rows(cli: &Path) -> anyhow::Result<Vec<Row>> {
     let folder = tempfile::tempdir()?;
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path(), open)?;
-    let claude = Offline::new(cli, mock.url()).install(&binary("offline-claude"), folder.path())?;
-    let server = Server::start(Options { claude: Some(claude), ..Options::default() }).await;
+    let offline = Offline::new(cli, mock.url());
+    let claude = offline.install(&binary("offline-claude"), folder.path())?;
+    let environment = vec![("SYNTHESIS_VISIBLE".to_owned(), offline.visible(folder.path()))];
+    let options = Options { claude: Some(claude), environment, ..Options::default() };
+    let server = Server::start(options).await;
     let address = server.client.address;
     let (mut first_text, mut registered, mut hot) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..STARTS {
@@ -74,7 +77,9 @@ fn time_to_register(claude: u32) -> anyhow::Result<Duration> {
     let arguments = std::fs::read_to_string(format!("/proc/{claude}/cmdline"))?;
     let mut arguments = arguments.split('\0');
     arguments.find(|argument| *argument == "--debug-file").context("no debug file")?;
-    let log = std::fs::read_to_string(arguments.next().context("no debug file")?)?;
+    let log = arguments.next().context("no debug file")?;
+    // On the session's own tmpfs.
+    let log = std::fs::read_to_string(format!("/proc/{claude}/root{log}"))?;
     let line = log.lines().find(|line| line.contains("Channel notifications registered"));
     let stamp = line.and_then(|line| line.split_whitespace().next()).context("not registered")?;
     Ok(seconds_of_day(stamp).context("the log's time")?.saturating_sub(started(claude)?))

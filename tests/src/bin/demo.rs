@@ -22,8 +22,8 @@ async fn main() -> anyhow::Result<()> {
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
     let claude = within_reach(Path::new(&claude), folder.path())?;
     let mock = MockModel::start().await?;
-    let wrapper =
-        Offline::new(claude, mock.url()).install(&binary("offline-claude"), folder.path())?;
+    let offline = Offline::new(claude, mock.url());
+    let wrapper = offline.install(&binary("offline-claude"), folder.path())?;
 
     let state = folder.path().join("state");
     let home = state.join("home");
@@ -35,6 +35,7 @@ async fn main() -> anyhow::Result<()> {
         .env("SYNTHESIS_HTTP", address)
         .env("SYNTHESIS_STATE_DIR", &state)
         .env("SYNTHESIS_CLAUDE", wrapper)
+        .env("SYNTHESIS_VISIBLE", offline.visible(folder.path()))
         .stdout(Stdio::piped())
         .spawn()
         .context("start frontd")?;

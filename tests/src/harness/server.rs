@@ -157,6 +157,18 @@ impl Server {
         found.iter().copied().filter(|pid| !is_child(*pid)).collect()
     }
 
+    /// A file of the one session's own folder, as its claude sees it.
+    ///
+    /// # Panics
+    /// When there is not exactly one claude.
+    pub fn session_file(&self, name: &str) -> std::io::Result<Vec<u8>> {
+        let [claude] = self.claudes()[..] else { panic!("one claude: {:?}", self.claudes()) };
+        let folder = std::fs::read_dir(self.state.join("run/sessions"))?.next();
+        let folder = folder.expect("a claude has a folder")?.path();
+        let inside = folder.strip_prefix("/").expect("the state folder is absolute");
+        std::fs::read(Path::new(&format!("/proc/{claude}/root")).join(inside).join(name))
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid()).expect("a pid");
         kill(Pid::from_raw(pid), signal).expect("the server runs");

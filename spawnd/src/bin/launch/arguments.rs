@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::CString;
 
+use proto::ids::AbsolutePath;
 use proto::launch::Plan;
 use proto::spawn::PermissionMode;
 
@@ -28,15 +29,17 @@ impl Command {
     }
 }
 
+/// `program` is where the plan's name of claude leads; claude is told the name.
+///
 /// # Errors
 /// [`Stop::Zero`] when a text holds a zero byte.
-pub(crate) fn command(plan: &Plan, resumed: bool) -> Result<Command, Stop> {
+pub(crate) fn command(plan: &Plan, program: &AbsolutePath, resumed: bool) -> Result<Command, Stop> {
     let strings = |texts: Vec<String>| -> Result<Vec<CString>, Stop> {
         texts.into_iter().map(|text| CString::new(text).map_err(|_| Stop::Zero)).collect()
     };
     let environment = environment(plan).into_iter().map(|(name, value)| format!("{name}={value}"));
     Ok(Command {
-        program: CString::new(plan.claude.as_str()).map_err(|_| Stop::Zero)?,
+        program: CString::new(program.as_str()).map_err(|_| Stop::Zero)?,
         arguments: strings(arguments(plan, resumed))?,
         environment: strings(environment.collect())?,
     })
@@ -109,7 +112,7 @@ fn environment(plan: &Plan) -> BTreeMap<String, String> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use proto::ids::{AbsolutePath, ConversationId, ModelName, Secret, SessionId, UnixUser};
+    use proto::ids::{ConversationId, ModelName, Secret, SessionId, UnixUser};
     use proto::launch::{Bridge, Demand, Identity, Lifetime, Limits, Sandbox};
     use proto::spawn::TerminalSize;
 
@@ -206,6 +209,6 @@ pub(crate) mod tests {
     fn a_zero_byte_is_no_argument() {
         let mut plan = plan();
         plan.environment = vec![("A".to_owned(), "x\0y".to_owned())];
-        assert!(matches!(command(&plan, false), Err(Stop::Zero)));
+        assert!(matches!(command(&plan, &plan.claude, false), Err(Stop::Zero)));
     }
 }

@@ -8,36 +8,77 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{AccessFlags, eaccess};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
+use nix::unistd::{AccessFlags, Gid, Uid, eaccess, fchown};
+use proto::ids::AbsolutePath;
 use proto::launch::Plan;
 use serde::Serialize;
 
 use crate::stop::Stop;
 
-/// Looked at before anything is started, as the user who must run them.
+/// Where the names of claude and channel lead, with the user's rights and before anything is
+/// hidden: inside, only the files themselves are shown, not the links to them.
 ///
 /// # Errors
 /// [`Stop::Claude`] or [`Stop::Channel`].
-pub(crate) fn check_executables(plan: &Plan) -> Result<(), Stop> {
-    let check = |path: &proto::ids::AbsolutePath| {
+pub(crate) fn resolve(plan: &mut Plan) -> Result<AbsolutePath, Stop> {
+    let real = |path: &AbsolutePath| {
+        let real = std::fs::canonicalize(path.as_path());
+        let real = real.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
+        let text = real.to_str().ok_or(Errno::EILSEQ)?;
+        AbsolutePath::new(text).map_err(|_| Errno::EINVAL)
+    };
+    plan.channel =
+        real(&plan.channel).map_err(|errno| Stop::Channel { path: plan.channel.clone(), errno })?;
+    real(&plan.claude).map_err(|errno| Stop::Claude { path: plan.claude.clone(), errno })
+}
+
+/// Looked at before anything is started, as the user who must run them, where they will run.
+///
+/// # Errors
+/// [`Stop::Claude`] or [`Stop::Channel`].
+pub(crate) fn check_executables(plan: &Plan, program: &AbsolutePath) -> Result<(), Stop> {
+    let check = |path: &AbsolutePath| {
         eaccess(path.as_path(), AccessFlags::X_OK)?;
         // A folder is "executable" as well.
         if path.as_path().is_file() { Ok(()) } else { Err(Errno::EACCES) }
     };
-    check(&plan.claude).map_err(|errno| Stop::Claude { path: plan.claude.clone(), errno })?;
+    check(program).map_err(|errno| Stop::Claude { path: plan.claude.clone(), errno })?;
     check(&plan.channel).map_err(|errno| Stop::Channel { path: plan.channel.clone(), errno })
+}
+
+/// Without a private world the session's folder is the user's own on the host.
+///
+/// # Errors
+/// [`Stop::File`].
+pub(crate) fn give_folder(plan: &Plan) -> Result<(), Stop> {
+    if !plan.identity.drop_root {
+        return Ok(());
+    }
+    let failed = |errno| Stop::File { name: ".", errno };
+    let folder = open_folder(plan)?;
+    fchmod(&folder, Mode::S_IRWXU).map_err(failed)?;
+    let (uid, gid) = (Uid::from_raw(plan.identity.uid), Gid::from_raw(plan.identity.gid));
+    fchown(&folder, Some(uid), Some(gid)).map_err(failed)
 }
 
 /// # Errors
 /// [`Stop::File`]. The folder is new: what is there already is not ours and stops the walk.
 pub(crate) fn write(plan: &Plan) -> Result<(), Stop> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let folder = open(plan.folder.as_path(), flags, Mode::empty())
-        .map_err(|errno| Stop::File { name: ".", errno })?;
-    mkdirat(&folder, "tmp", Mode::S_IRWXU).map_err(|errno| Stop::File { name: "tmp", errno })?;
+    let folder = open_folder(plan)?;
+    match mkdirat(&folder, "tmp", Mode::S_IRWXU) {
+        // The private world has made it.
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(Stop::File { name: "tmp", errno }),
+    }
     create(&folder, "mcp.json", &mcp(plan))?;
     create(&folder, "settings.json", &settings(plan))
+}
+
+fn open_folder(plan: &Plan) -> Result<OwnedFd, Stop> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    open(plan.folder.as_path(), flags, Mode::empty())
+        .map_err(|errno| Stop::File { name: ".", errno })
 }
 
 fn create(folder: &OwnedFd, name: &'static str, content: &impl Serialize) -> Result<(), Stop> {

@@ -4,7 +4,10 @@
 use caps::CapSet;
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::unistd::{Gid, Uid, setegid, seteuid, setgid, setgroups, setresgid, setresuid, setuid};
+use nix::unistd::{
+    Gid, Uid, getgroups, setegid, seteuid, setfsgid, setfsuid, setgid, setgroups, setresgid,
+    setresuid, setuid,
+};
 use proto::launch::Identity;
 
 use crate::stop::Stop;
@@ -39,6 +42,42 @@ pub(crate) fn assume(identity: &Identity) -> Result<(), Stop> {
     let status = std::fs::read_to_string("/proc/self/status")
         .map_err(|_| Stop::Unproved("/proc/self/status cannot be read"))?;
     prove(&status, identity)
+}
+
+/// Does `work` with the user's rights to files, while root's other rights stay: what the user
+/// cannot reach is not reached for them (setfsuid(2), which says nothing of a failure).
+///
+/// # Errors
+/// Those of `work`; or it could not be proved that the file-system ids are the user's, or
+/// afterwards root's again.
+pub(crate) fn for_files<T>(
+    identity: &Identity,
+    work: impl FnOnce() -> Result<T, Stop>,
+) -> Result<T, Stop> {
+    if !identity.drop_root {
+        return work();
+    }
+    let failed = |errno| Stop::Identity { what: "groups", errno };
+    let own = getgroups().map_err(failed)?;
+    let theirs: Vec<Gid> = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    setgroups(&theirs).map_err(failed)?;
+    take_file_ids(Uid::from_raw(identity.uid), Gid::from_raw(identity.gid))?;
+    let result = work();
+    take_file_ids(Uid::from_raw(0), Gid::from_raw(0))?;
+    setgroups(&own).map_err(failed)?;
+    result
+}
+
+fn take_file_ids(uid: Uid, gid: Gid) -> Result<(), Stop> {
+    setfsgid(gid);
+    setfsuid(uid);
+    // An id that is none changes nothing: the answer is what holds now.
+    let (no_uid, no_gid) = (Uid::from_raw(u32::MAX), Gid::from_raw(u32::MAX));
+    if (setfsuid(no_uid), setfsgid(no_gid)) == (uid, gid) {
+        Ok(())
+    } else {
+        Err(Stop::Unproved("file-system ids"))
+    }
 }
 
 fn prove_no_way_back(gid: Gid) -> Result<(), Stop> {

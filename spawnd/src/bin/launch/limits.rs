@@ -5,14 +5,13 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
-use proto::launch::Plan;
+use proto::launch::{Lifetime, Plan};
 use spawnd::process;
 
 use crate::stop::Stop;
 
-/// systemd's own: the soft limit that programs with select(2) need, and room to raise it.
+/// The soft limit that programs with select(2) need; policy's leaves room to raise it.
 const FILES_SOFT: u64 = 1024;
-const FILES_HARD: u64 = 524_288;
 
 /// # Errors
 /// The limit that could not be set.
@@ -20,7 +19,7 @@ pub(crate) fn set(plan: &Plan) -> Result<(), Stop> {
     // 1, not 0: with 0 a piped core_pattern still gets the core (core(5)).
     limit("core", Resource::RLIMIT_CORE, |_| (1, 1))?;
     limit("files", Resource::RLIMIT_NOFILE, |hard| {
-        let hard = hard.min(FILES_HARD);
+        let hard = hard.min(plan.limits.open_files);
         (FILES_SOFT.min(hard), hard)
     })?;
     // spawnd knows the session's processes by this mark when they have lost their parents.
@@ -41,13 +40,16 @@ fn limit(
     setrlimit(resource, soft, hard).map_err(failed)
 }
 
-/// The end of spawnd, by SIGKILL too, is the end of claude; the exec keeps this setting. That
-/// spawnd is still there is proved by the record that is written afterwards.
+/// Where the plan says so, the end of spawnd, by SIGKILL too, is the end of claude; the exec keeps
+/// this setting. That spawnd is still there is proved by the record that is written afterwards.
 ///
 /// # Errors
 /// [`Stop::Lifetime`].
-pub(crate) fn end_with_spawnd() -> Result<(), Stop> {
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(Stop::Lifetime)
+pub(crate) fn end_with_spawnd(plan: &Plan) -> Result<(), Stop> {
+    match plan.lifetime {
+        Lifetime::EndsWithSpawnd => prctl::set_pdeathsig(Signal::SIGKILL).map_err(Stop::Lifetime),
+        Lifetime::OutlivesSpawnd => Ok(()),
+    }
 }
 
 /// # Errors

@@ -21,6 +21,14 @@ pub(crate) enum Stop {
     Session(Errno),
     #[error("controlling terminal")]
     Terminal(std::io::Error),
+    #[error("mount namespace: {what}")]
+    Mount { what: String, errno: Errno },
+    #[error("a required part of the sandbox cannot be had here: {0}")]
+    Unavailable(&'static str),
+    #[error("landlock: {0}")]
+    Landlock(#[from] landlock::RulesetError),
+    #[error("seccomp: {0}")]
+    Seccomp(#[from] seccompiler::Error),
     #[error("limit {what}")]
     Limit { what: &'static str, errno: Errno },
     #[error("signal mask")]
@@ -41,6 +49,8 @@ pub(crate) enum Stop {
     Lifetime(Errno),
     #[error(transparent)]
     Workspace(#[from] workspace::Error),
+    #[error(transparent)]
+    Folder(workspace::Error),
     #[error("claude {path} cannot be executed by this user: {}", errno.desc())]
     Claude { path: AbsolutePath, errno: Errno },
     #[error("channel {path} cannot be executed by this user: {}", errno.desc())]
@@ -63,9 +73,11 @@ impl Stop {
         let refused = |code| Record::Refused { code, message: self.to_string() };
         if matches!(self, Self::Workspace(_)) {
             refused(RefusalCode::WorkspaceUnusable)
+        } else if matches!(self, Self::Unavailable(_)) {
+            refused(RefusalCode::SandboxUnavailable)
         } else if matches!(self, Self::Claude { .. }) {
             refused(RefusalCode::ClaudeMissing)
-        } else if matches!(self, Self::Channel { .. }) {
+        } else if matches!(self, Self::Channel { .. } | Self::Folder(_)) {
             refused(RefusalCode::StartFailed)
         } else {
             Record::Failed { step: self.to_string(), errno: self.errno() }
@@ -80,6 +92,7 @@ impl Stop {
             | Self::Terminal(error)
             | Self::Transcript(error) => error.raw_os_error().unwrap_or(0),
             Self::Session(errno)
+            | Self::Mount { errno, .. }
             | Self::Limit { errno, .. }
             | Self::SignalMask(errno)
             | Self::Identity { errno, .. }
@@ -91,6 +104,10 @@ impl Stop {
             | Self::Record(errno)
             | Self::Exec(errno) => *errno as i32,
             Self::Workspace(_)
+            | Self::Folder(_)
+            | Self::Unavailable(_)
+            | Self::Landlock(_)
+            | Self::Seccomp(_)
             | Self::PlanDecode
             | Self::PlanVersion { .. }
             | Self::RootPlanned

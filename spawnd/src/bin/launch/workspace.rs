@@ -1,6 +1,6 @@
-//! Entering the workspace, as the user: each folder of the path is opened below the one before,
-//! without following a link, and looked at by its descriptor, so that nobody can exchange what
-//! was judged for something else.
+//! The walk to a folder of the user (workspace, home, configuration), with the user's rights: each
+//! folder of the path is opened below the one before, without following a link, and looked at by
+//! its descriptor, so that nobody can exchange what was judged for something else.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path};
@@ -14,39 +14,87 @@ use proto::launch::Plan;
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum Error {
-    #[error("workspace {path}: {part} does not exist")]
-    Missing { path: AbsolutePath, part: String },
-    #[error("workspace {path}: {part} is no folder, or a symbolic link")]
-    NotAFolder { path: AbsolutePath, part: String },
-    #[error("workspace {path} belongs to uid {owner}, not to this user")]
-    NotOwned { path: AbsolutePath, owner: u32 },
-    #[error("workspace {path}: others can change {part}")]
-    Changeable { path: AbsolutePath, part: String },
-    #[error("workspace {path}: {part}: {}", errno.desc())]
-    Step { path: AbsolutePath, part: String, errno: Errno },
+    #[error("{what} {path}: {part} does not exist")]
+    Missing { what: &'static str, path: AbsolutePath, part: String },
+    #[error("{what} {path}: {part} is no folder, or a symbolic link")]
+    NotAFolder { what: &'static str, path: AbsolutePath, part: String },
+    #[error("{what} {path} belongs to uid {owner}, not to this user")]
+    NotOwned { what: &'static str, path: AbsolutePath, owner: u32 },
+    #[error("{what} {path}: others can change {part}")]
+    Changeable { what: &'static str, path: AbsolutePath, part: String },
+    #[error("{what} {path}: {part}: {}", errno.desc())]
+    Step { what: &'static str, path: AbsolutePath, part: String, errno: Errno },
+}
+
+/// A folder that was walked to and may be entered.
+pub(crate) struct Walked {
+    pub(crate) folder: OwnedFd,
+    /// Which it is: device and inode.
+    mark: (libc::dev_t, libc::ino_t),
 }
 
 /// # Errors
 /// What is wrong with the path; the part that is.
-pub(crate) fn enter(plan: &Plan) -> Result<(), Error> {
-    let walk = Walk { path: &plan.workspace, uid: plan.identity.uid, gid: plan.identity.gid };
-    let step = |errno| Error::Step { path: plan.workspace.clone(), part: "/".to_owned(), errno };
+pub(crate) fn workspace(plan: &Plan) -> Result<Walked, Error> {
+    walk(plan, "workspace", &plan.workspace, &plan.workspace_root)
+}
+
+/// A folder that policy names itself.
+///
+/// # Errors
+/// As [`workspace`].
+pub(crate) fn of_policy(
+    plan: &Plan,
+    what: &'static str,
+    path: &AbsolutePath,
+) -> Result<Walked, Error> {
+    walk(plan, what, path, path)
+}
+
+fn walk(
+    plan: &Plan,
+    what: &'static str,
+    path: &AbsolutePath,
+    root: &AbsolutePath,
+) -> Result<Walked, Error> {
+    let walk = Walk { what, path, uid: plan.identity.uid, gid: plan.identity.gid };
+    let step = |errno| walk.step(Path::new("/"), errno);
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let top = open("/", flags, Mode::empty()).map_err(step)?;
     walk.judge_parent(&fstat(&top).map_err(step)?, Path::new("/"))?;
     // Policy's root is not taken on trust either: a folder above it may be anybody's.
-    let below = plan.workspace.as_path().strip_prefix(plan.workspace_root.as_path());
+    let below = path.as_path().strip_prefix(root.as_path());
     let below = below.map_err(|_| step(Errno::EXDEV))?;
-    let (root, _) = walk.descend(top, Path::new("/"), plan.workspace_root.as_path())?;
-    let (folder, stat) = walk.descend(root, plan.workspace_root.as_path(), below)?;
+    let (folder, _) = walk.descend(top, Path::new("/"), root.as_path())?;
+    let (folder, stat) = walk.descend(folder, root.as_path(), below)?;
     if stat.st_uid != plan.identity.uid {
-        return Err(Error::NotOwned { path: plan.workspace.clone(), owner: stat.st_uid });
+        return Err(Error::NotOwned { what, path: path.clone(), owner: stat.st_uid });
     }
-    // That same folder, not its name again.
-    fchdir(&folder).map_err(|errno| walk.step(plan.workspace.as_path(), errno))
+    Ok(Walked { folder, mark: (stat.st_dev, stat.st_ino) })
+}
+
+impl Walked {
+    /// Enters `folder`, by its descriptor and not by its name again: this one, or the copy of its
+    /// mount that the session sees.
+    ///
+    /// # Errors
+    /// When it is another folder than the one that was judged, or the user may not enter it.
+    pub(crate) fn enter(&self, plan: &Plan, folder: &OwnedFd) -> Result<(), Error> {
+        let path = &plan.workspace;
+        let failed = |errno| {
+            let part = path.to_string();
+            Error::Step { what: "workspace", path: path.clone(), part, errno }
+        };
+        let stat = fstat(folder).map_err(failed)?;
+        if (stat.st_dev, stat.st_ino) != self.mark {
+            return Err(failed(Errno::ESTALE));
+        }
+        fchdir(folder).map_err(failed)
+    }
 }
 
 struct Walk<'a> {
+    what: &'static str,
     path: &'a AbsolutePath,
     uid: u32,
     gid: u32,
@@ -85,7 +133,8 @@ impl Walk<'_> {
     /// folder (as /tmp) only an entry's owner can, and every entry on the way is judged in turn.
     /// A folder of the user's private group (same number as the uid) is as good as private.
     fn judge_parent(&self, stat: &FileStat, at: &Path) -> Result<(), Error> {
-        let changeable = || Error::Changeable { path: self.path.clone(), part: text(at) };
+        let changeable =
+            || Error::Changeable { what: self.what, path: self.path.clone(), part: text(at) };
         if stat.st_uid != 0 && stat.st_uid != self.uid {
             return Err(changeable());
         }
@@ -97,13 +146,13 @@ impl Walk<'_> {
     }
 
     fn step(&self, at: &Path, errno: Errno) -> Error {
-        let (path, part) = (self.path.clone(), text(at));
+        let (what, path, part) = (self.what, self.path.clone(), text(at));
         if errno == Errno::ENOENT {
-            Error::Missing { path, part }
+            Error::Missing { what, path, part }
         } else if matches!(errno, Errno::ENOTDIR | Errno::ELOOP) {
-            Error::NotAFolder { path, part }
+            Error::NotAFolder { what, path, part }
         } else {
-            Error::Step { path, part, errno }
+            Error::Step { what, path, part, errno }
         }
     }
 }
@@ -117,7 +166,7 @@ mod tests {
     use super::*;
 
     fn walk(path: &AbsolutePath) -> Walk<'_> {
-        Walk { path, uid: 1000, gid: 1000 }
+        Walk { what: "workspace", path, uid: 1000, gid: 1000 }
     }
 
     fn stat(uid: u32, gid: u32, mode: libc::mode_t) -> FileStat {
