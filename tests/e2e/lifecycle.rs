@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use tests::harness::{Options, Server, have_root, processes};
 
-use super::sessions::kill;
+use super::sessions::{kill, kill_seen};
 
 #[tokio::test]
 async fn claude_dying_in_a_turn_is_502_with_its_signal_and_the_next_request_works() {
@@ -168,7 +168,7 @@ async fn an_ordinary_user_runs_it_too() {
     let session = server.client.session("plain");
     assert_eq!(session.chat("hello").await.content(), "echo: hello");
     let [claude] = server.claudes()[..] else { panic!("one claude") };
-    kill(claude);
+    kill_seen(&server, claude).await;
     assert_eq!(session.chat("again").await.content(), "echo: again");
     let sessions = server.state.join("run/sessions");
     server.stop(Signal::SIGTERM).await;

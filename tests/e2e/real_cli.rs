@@ -7,7 +7,7 @@ use tests::harness::{Options, Server, binary, skip};
 use tests::mock_model::MockModel;
 use tests::offline_claude::Offline;
 
-use super::sessions::kill;
+use super::sessions::kill_seen;
 
 /// A server in front of the real CLI. `None`, loudly, where there is no CLI.
 struct Real {
@@ -43,7 +43,7 @@ async fn cold_and_hot_turns_and_resume_after_a_kill() {
     assert_eq!(session.chat("one").await.content(), "You said: one");
     assert_eq!(session.chat("two").await.content(), "You said: two");
     let [claude] = server.claudes()[..] else { panic!("one claude: {:?}", server.claudes()) };
-    kill(claude);
+    kill_seen(server, claude).await;
     assert_eq!(session.chat("three").await.content(), "You said: three");
     // The resumed claude still knows what was said before.
     let last = mock.log().turn_requests().last().unwrap().json().to_string();

@@ -48,11 +48,19 @@ async fn a_conversation_is_resumed_after_its_claude_was_killed() {
     let session = server.client.session("resume");
     session.chat("first").await.content();
     let [claude] = server.claudes()[..] else { panic!("one claude") };
-    kill(claude);
+    kill_seen(&server, claude).await;
     assert_eq!(session.chat("second").await.content(), "echo: second");
     let [next] = server.claudes()[..] else { panic!("one claude") };
     let arguments = std::fs::read_to_string(format!("/proc/{next}/cmdline")).unwrap();
     assert!(arguments.contains("--resume"), "{arguments:?}");
+}
+
+/// Kills the one claude and waits until frontd has heard of it: a turn that is given to a dying
+/// claude fails.
+pub(crate) async fn kill_seen(server: &Server, claude: u32) {
+    kill(claude);
+    let gone = async { while server.client.get("/health").await.json()["processes"] != 0 {} };
+    tokio::time::timeout(client::PATIENCE, gone).await.expect("the exit is seen");
 }
 
 pub(crate) fn kill(pid: u32) {
@@ -72,7 +80,7 @@ async fn dots_and_underscores_in_the_workspace_do_not_break_resume() {
     let [claude] = server.claudes()[..] else { panic!("one claude") };
     let cwd = std::fs::read_link(format!("/proc/{claude}/cwd")).unwrap();
     assert_eq!(cwd, workspace);
-    kill(claude);
+    kill_seen(&server, claude).await;
     assert_eq!(session.chat("second").await.content(), "echo: second");
 }
 
