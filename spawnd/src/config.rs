@@ -48,7 +48,7 @@ pub struct Fault {
     pub what: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub frontd: Frontd,
@@ -81,7 +81,7 @@ pub enum Frontd {
     Name(UnixUser),
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claude {
     /// `None`: every spawn is refused `claude_missing`.
@@ -124,7 +124,7 @@ impl Default for Limits {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Users {
     #[serde(default)]
@@ -134,7 +134,7 @@ pub struct Users {
 
 /// `[users.defaults]`, or one of `[[users.allow]]`: what an entry leaves out is the defaults', what
 /// those leave out is ours ([`crate::settle`]).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rule {
     pub name: Option<UnixUser>,

@@ -61,7 +61,7 @@ fn bytes(text: &str) -> Option<u64> {
 }
 
 /// A list short enough to be searched at every request.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<T>", bound = "T: Deserialize<'de>")]
 pub struct Few<T>(pub Vec<T>);
 
@@ -81,7 +81,8 @@ impl<T> TryFrom<Vec<T>> for Few<T> {
 macro_rules! checked_text {
     ($(#[$doc:meta])* $name:ident, $rule:literal, $check:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+        // No Debug: a value may be a secret.
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
         #[serde(try_from = "String")]
         pub struct $name(pub String);
 
