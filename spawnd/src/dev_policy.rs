@@ -8,7 +8,7 @@ use nix::unistd::{Uid, User};
 use proto::ids::{AbsolutePath, UnixUser};
 use proto::spawn::PermissionMode;
 
-use crate::policy::{Account, Models, Policy, Root, UserRule};
+use crate::policy::{Account, Models, Policy, Root, ScopeLimits, UserRule};
 
 /// Sessions at once: frontd's default is 20, and each takes four descriptors here.
 const MAX_SESSIONS: usize = 128;
@@ -87,6 +87,13 @@ pub fn policy(variable: Lookup<'_>, settings: &Settings) -> Result<Policy, Error
         bridge_socket: required_path(variable, "SYNTHESIS_BRIDGE_SOCKET")?,
         frontd_uid: settings.frontd_uid,
         max_sessions: MAX_SESSIONS,
+        scope: variable("SYNTHESIS_SCOPES").map(|_| ScopeLimits {
+            memory_bytes: 256 << 20,
+            tasks: 64,
+            cpu_weight: 100,
+            ip_allow: Vec::new(),
+            ip_deny: Vec::new(),
+        }),
         users: vec![UserRule {
             account: settings.account.clone(),
             roots: roots(variable, settings),

@@ -18,6 +18,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, geteuid, unlinkat};
 use proto::ids::{AbsolutePath, SessionId};
 
 use crate::dev_policy::Settings;
+use crate::lock::Locks;
 use crate::refusal::Refusal;
 
 /// sockaddr_un's path, without its closing zero (unix(7)).
@@ -53,6 +54,7 @@ pub struct Owner {
 /// The folder of the sessions' folders, open and locked.
 pub struct Folders {
     sessions: OwnedFd,
+    pub locks: Locks,
     path: String,
     /// Give folders away? Not when the user is the caller.
     as_root: bool,
@@ -83,12 +85,14 @@ impl Folders {
         let run = own_folder(top.as_fd(), "run", outer, &format!("{state}/run"))?;
         let lock = lock(run.as_fd(), state)?;
         let sessions = own_folder(run.as_fd(), "sessions", listed, &path)?;
+        let locks = own_folder(run.as_fd(), "locks", 0o700, &format!("{state}/run/locks"))?;
+        let locks = Locks::new(locks);
         let owner = Owner { uid: settings.account.uid.get(), gid: settings.account.gid };
         users_folder(top.as_fd(), "workspace", owner, state)?;
         if settings.as_root {
             users_folder(top.as_fd(), "home", owner, state)?;
         }
-        Ok(Self { sessions, path, as_root: settings.as_root, _lock: lock })
+        Ok(Self { sessions, locks, path, as_root: settings.as_root, _lock: lock })
     }
 
     /// The folder of one session.

@@ -4,26 +4,33 @@
 //! A packet comes in at [`server`], whose one table is the whole privileged surface. A `spawn` is
 //! judged by [`policy`], a pure function from request to plan, and done by [`spawn`], which starts
 //! `launch` with that plan; [`status`] reads what became of it. [`notify`] hears that a session is
-//! ready, [`reap`] that it ended and sees to it that nothing of it is left ([`family`]).
+//! ready, [`reap`] that it ended and sees to it that nothing of it is left ([`scope`], or [`family`]
+//! where there is no systemd). What must outlive this process lies in systemd's hands ([`store`],
+//! [`recovery`]).
 //! [`daemon`] is the loop between them, [`session`] the table they share.
 #![deny(unsafe_code)]
 
+pub mod cgroup;
 pub mod connection;
 pub mod daemon;
 pub mod dev_policy;
 pub mod family;
 pub mod folder;
+pub mod lock;
 pub mod log;
 pub mod notify;
 pub mod policy;
 pub mod process;
 pub mod reap;
+pub mod recovery;
 pub mod refusal;
+pub mod scope;
 pub mod server;
 pub mod session;
 pub mod spawn;
 pub mod startup;
 pub mod status;
+pub mod store;
 pub mod sweep;
 #[allow(unsafe_code)]
 pub mod sys;

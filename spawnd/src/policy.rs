@@ -18,6 +18,8 @@ pub struct Policy {
     pub bridge_socket: AbsolutePath,
     pub frontd_uid: u32,
     pub max_sessions: usize,
+    /// Of every session's scope; `None`: sessions have none and end with spawnd.
+    pub scope: Option<ScopeLimits>,
 }
 
 pub struct UserRule {
@@ -131,7 +133,10 @@ pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Judgement
         hooks: request.hooks,
         trust_project_settings: rule.trust_project_settings,
         environment: rule.environment.clone(),
-        lifetime: Lifetime::EndsWithSpawnd,
+        lifetime: match policy.scope {
+            Some(_) => Lifetime::OutlivesSpawnd,
+            None => Lifetime::EndsWithSpawnd,
+        },
         limits: Limits { open_files: 524_288, tmp_bytes: 1 << 30, tmp_inodes: 100_000 },
         sandbox: Sandbox {
             demand: Demand::BestEffort,
@@ -145,7 +150,7 @@ pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Judgement
             secret: request.secret.clone(),
         },
     };
-    Ok(Judgement { plan, scope: None })
+    Ok(Judgement { plan, scope: policy.scope.clone() })
 }
 
 fn identity(account: &Account, drop_root: bool) -> Identity {
@@ -213,6 +218,7 @@ pub(crate) mod tests {
             bridge_socket: path("/run/bridge.sock"),
             frontd_uid: 999,
             max_sessions: 2,
+            scope: None,
         }
     }
 

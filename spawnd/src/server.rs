@@ -17,7 +17,7 @@ use crate::daemon::Daemon;
 use crate::policy::{self, Facts, Judgement};
 use crate::refusal::Refusal;
 use crate::session::{Course, Origin, Outcome, Running, State};
-use crate::{family, log, spawn, sys};
+use crate::{log, spawn, sys};
 
 /// Connections that have not said hello yet.
 const GREETINGS: usize = 8;
@@ -104,7 +104,8 @@ impl Daemon {
             return Err(Refusal::Closing);
         }
         self.table.admit(&request.session, request.conversation, &request.user)?;
-        if self.sweeps.holds(&request.session) {
+        let strangers = &self.recovery.strangers;
+        if self.sweeps.holds(&request.session) || strangers.contains(&request.session) {
             return Err(Refusal::SessionUsed(request.session.clone()));
         }
         let facts = Facts {
@@ -112,16 +113,22 @@ impl Daemon {
             folder: self.folders.path_of(&request.session),
             drop_root: self.as_root,
         };
-        let Judgement { plan, scope: _ } = policy::judge(&self.policy, request, facts)?;
+        let Judgement { plan, scope } = policy::judge(&self.policy, request, facts)?;
+        let (uid, conversation) = (plan.identity.uid, plan.conversation);
+        let lock = self.folders.locks.take(uid, conversation)?;
+        let (launch, scopes, ceiling) = (&self.launch, self.scopes.as_ref(), self.ceiling);
+        let means = spawn::Means { launch, scopes, ceiling };
         let started = spawn::prepare(&self.folders, &plan)
-            .and_then(|inbox| spawn::start(&plan, inbox, &self.launch, self.ceiling, origin, now));
+            .and_then(|inbox| spawn::start(&plan, scope.as_ref(), inbox, &means, origin, now));
         match started {
-            Ok(session) => {
+            Ok(mut session) => {
+                session.lock = Some(lock);
                 self.oldest_start = self.oldest_start.min(session.start);
                 self.table.insert(request.session.clone(), session);
                 Ok(Reply::Later)
             }
             Err(refusal) => {
+                self.folders.locks.release(uid, conversation, lock);
                 let owner = crate::folder::Owner { uid: plan.identity.uid, gid: plan.identity.gid };
                 self.discard(request.session.clone(), owner);
                 Err(refusal)
@@ -130,9 +137,7 @@ impl Daemon {
     }
 
     fn signal(&mut self, id: &SessionId, signal: Signal, now: Instant) -> Result<Reply, Refusal> {
-        let around = self.surroundings(id);
         let session = self.table.get_mut(id).ok_or_else(|| Refusal::NoSession(id.clone()))?;
-        let claim = session.claim();
         match &mut session.state {
             State::Running(running) => {
                 log::info(format_args!("session {id}: {signal:?} asked for"));
@@ -145,10 +150,7 @@ impl Daemon {
                             running.course = Course::Stopping { kill_at: now + STOP_WITHIN };
                         }
                     }
-                    Signal::Kill => {
-                        family::strike(&claim, &around);
-                        running.course = Course::Stopping { kill_at: now + crate::reap::AGAIN };
-                    }
+                    Signal::Kill => self.kill(id, now),
                 }
             }
             // It is being killed already.

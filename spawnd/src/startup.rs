@@ -20,12 +20,15 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, chown, geteuid};
+use proto::ids::SessionId;
 
 use crate::daemon::Daemon;
 use crate::dev_policy::{self, Lookup};
 use crate::folder::{self, Folders};
+use crate::scope::{self, Scopes};
 use crate::server::{Doors, Entrance};
-use crate::sys;
+use crate::store::{self, Store, What};
+use crate::{log, sys};
 
 pub const USAGE: &str = "usage: spawnd --fd N | spawnd --socket PATH | LISTEN_FDS=1 spawnd";
 
@@ -53,6 +56,8 @@ pub enum Error {
     Environment(#[from] dev_policy::Error),
     #[error(transparent)]
     Folder(#[from] folder::Error),
+    #[error(transparent)]
+    Scope(#[from] scope::Error),
 }
 
 /// How peers reach us.
@@ -85,11 +90,9 @@ pub fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Access, Er
 /// The first thing that is unfit.
 pub fn start(access: &Access, variable: Lookup<'_>) -> Result<Daemon, Error> {
     // First: what we inherit, before our own descriptors take the numbers.
-    let inherited = inherit(access)?;
+    let inherited = inherit(access, variable)?;
     occupy_low_numbers()?;
     prove_proc()?;
-    // Orphans of a session come to us, so that it can be seen to be over.
-    prctl::set_child_subreaper(true)?;
     room_for_sessions()?;
     let signals = signals()?;
     let settings = dev_policy::settings(variable)?;
@@ -100,47 +103,85 @@ pub fn start(access: &Access, variable: Lookup<'_>) -> Result<Daemon, Error> {
     let folders = Folders::open(&settings)?;
     umask(Mode::from_bits_truncate(0o077));
     let policy = dev_policy::policy(variable, &settings)?;
+    let scopes = match &policy.scope {
+        Some(_) => Some(Scopes::open(Path::new("/usr/bin/systemd-run"))?),
+        None => {
+            // Orphans of a session come to us, so that it can be seen to be over.
+            prctl::set_child_subreaper(true)?;
+            None
+        }
+    };
     let peers = [geteuid().as_raw(), settings.frontd_uid, 0];
+    let mut stored = Vec::new();
     let doors = match inherited {
         Inherited::Connection(socket) => {
             let mut doors = Doors::new(Entrance::Single, peers);
             doors.greet(socket, Instant::now());
             doors
         }
-        Inherited::Listener(listener) => Doors::new(Entrance::Listener(listener), peers),
+        Inherited::Activation { listener, pieces } => {
+            stored = pieces;
+            Doors::new(Entrance::Listener(listener), peers)
+        }
         Inherited::Nothing(path) => {
             Doors::new(Entrance::Listener(bound(&path, settings.frontd_uid)?), peers)
         }
     };
-    Ok(Daemon::new(policy, folders, launch.into(), settings.as_root, doors, signals))
+    let mut daemon = Daemon::new(policy, folders, launch.into(), settings.as_root, doors, signals);
+    daemon.recover(scopes, Store::new(variable("NOTIFY_SOCKET").as_deref()), stored);
+    daemon.watch(sd_notify::watchdog_enabled());
+    Ok(daemon)
 }
 
 enum Inherited {
     Connection(OwnedFd),
-    Listener(OwnedFd),
+    Activation { listener: OwnedFd, pieces: Vec<(SessionId, What, OwnedFd)> },
     Nothing(PathBuf),
 }
 
-fn inherit(access: &Access) -> Result<Inherited, Error> {
+fn inherit(access: &Access, variable: Lookup<'_>) -> Result<Inherited, Error> {
     match access {
         Access::Connected(number) => Ok(Inherited::Connection(inherited_socket(*number)?)),
         Access::Path(path) => Ok(Inherited::Nothing(path.clone())),
-        Access::Activated => {
-            let failed = |source| Error::Inherited { number: 3, source };
-            let mut passed = sd_notify::listen_fds().map_err(failed)?;
-            match (passed.len(), passed.next()) {
-                (0, _) => Err(Error::Usage),
-                (1, Some(number)) => Ok(Inherited::Listener(inherited_socket(number)?)),
-                (count, _) => Err(Error::Activation(count)),
-            }
+        Access::Activated => activation(store::inherited(variable)),
+    }
+}
+
+/// One listener and what the store gives back; whatever else came is closed.
+fn activation(passed: Vec<(String, OwnedFd)>) -> Result<Inherited, Error> {
+    if passed.is_empty() {
+        return Err(Error::Usage);
+    }
+    let (mut listeners, mut pieces) = (Vec::new(), Vec::new());
+    for (name, fd) in passed {
+        match store::piece(&name) {
+            Some((session, what)) => pieces.push((session, what, fd)),
+            None if is_listener(&fd) => listeners.push(fd),
+            None => log::warning(format_args!("descriptor {name:?} of systemd is not ours")),
         }
     }
+    match <[OwnedFd; 1]>::try_from(listeners) {
+        Ok([listener]) => {
+            let listener = prepared(listener, 3)?;
+            Ok(Inherited::Activation { listener, pieces })
+        }
+        Err(listeners) => Err(Error::Activation(listeners.len())),
+    }
+}
+
+fn is_listener(fd: &OwnedFd) -> bool {
+    getsockopt(fd, sockopt::AcceptConn) == Ok(true)
 }
 
 /// An inherited descriptor is whatever the parent made of it: look, and make it non-blocking.
 fn inherited_socket(number: RawFd) -> Result<OwnedFd, Error> {
     let failed = |source| Error::Inherited { number, source };
     let socket = sys::descriptors::take_inherited(number).map_err(failed)?;
+    prepared(socket, number)
+}
+
+fn prepared(socket: OwnedFd, number: RawFd) -> Result<OwnedFd, Error> {
+    let failed = |source| Error::Inherited { number, source };
     let kind = getsockopt(&socket, sockopt::SockType);
     let family = getsockname::<UnixAddr>(socket.as_raw_fd()).ok().and_then(|name| name.family());
     if kind != Ok(SockType::SeqPacket) || family != Some(AddressFamily::Unix) {
@@ -150,23 +191,23 @@ fn inherited_socket(number: RawFd) -> Result<OwnedFd, Error> {
     Ok(socket)
 }
 
-/// launch gets its descriptors 3 and 4 by dup2: nothing that the fork needs may have these
+/// launch gets its descriptors 3 to 5 by dup2: nothing that the fork needs may have these
 /// numbers (see [`sys::exec`]). The files are never closed.
 fn occupy_low_numbers() -> Result<(), Error> {
     loop {
         let file =
             File::open("/dev/null").map_err(|source| Error::Inherited { number: 3, source })?;
-        if file.as_raw_fd() > sys::exec::PLAN {
+        if file.as_raw_fd() > sys::exec::PROGRAM {
             return Ok(());
         }
         std::mem::forget(file);
     }
 }
 
-/// Four descriptors for each session, whatever the shell that started us allows by default.
+/// Six descriptors for each session, whatever the shell that started us allows by default.
 fn room_for_sessions() -> Result<(), Error> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard.min(4096), hard)?)
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard.min(16_384), hard)?)
 }
 
 /// A /proc of another pid namespace would make every look at a session wrong.

@@ -5,7 +5,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
-use proto::launch::Plan;
+use proto::launch::{Lifetime, Plan};
 use spawnd::process;
 
 use crate::stop::Stop;
@@ -46,8 +46,11 @@ fn limit(
 ///
 /// # Errors
 /// [`Stop::Lifetime`].
-pub(crate) fn end_with_spawnd() -> Result<(), Stop> {
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(Stop::Lifetime)
+pub(crate) fn end_with_spawnd(lifetime: Lifetime) -> Result<(), Stop> {
+    match lifetime {
+        Lifetime::EndsWithSpawnd => prctl::set_pdeathsig(Signal::SIGKILL).map_err(Stop::Lifetime),
+        Lifetime::OutlivesSpawnd => Ok(()),
+    }
 }
 
 /// # Errors

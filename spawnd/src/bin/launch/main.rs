@@ -53,7 +53,7 @@ fn walk(status: &OwnedFd) -> Result<Infallible, Stop> {
     // From here on the session's user, for good.
     identity::assume(&plan.identity)?;
     // After the change of uid, which clears it (prctl(2)).
-    limits::end_with_spawnd()?;
+    limits::end_with_spawnd(plan.lifetime)?;
 
     // As the user: what the user cannot reach is not reached for them.
     workspace::enter(&plan)?;
