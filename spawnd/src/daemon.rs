@@ -20,8 +20,10 @@ use crate::homes::Homes;
 use crate::lookup::Lookups;
 use crate::pace::Pace;
 use crate::policy::Policy;
+use crate::recovery::Recovery;
+use crate::scope::Scopes;
 use crate::server::{Doors, Entrance};
-use crate::session::{Readiness, State, Table};
+use crate::session::{Containment, Kin, Readiness, State, Table};
 use crate::sweep::Sweeps;
 use crate::{family, log, process, sys};
 
@@ -30,6 +32,8 @@ use crate::{family, log, process, sys};
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 /// While closing, survivors are looked for this often.
 const CLOSING_LOOK: Duration = Duration::from_millis(20);
+/// After a connection could not be taken.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -68,8 +72,14 @@ pub struct Daemon {
     pub(crate) missing: Vec<String>,
     /// One packet of the largest size that is allowed.
     pub(crate) buffer: Vec<u8>,
+    pub(crate) scopes: Option<Scopes>,
+    pub(crate) recovery: Recovery,
     signals: SignalFd,
     phase: Phase,
+    /// How often systemd hears of us, and when it does next.
+    watchdog: Option<(Duration, Instant)>,
+    /// No connection is taken before.
+    accept_at: Option<Instant>,
 }
 
 enum Phase {
@@ -78,6 +88,8 @@ enum Phase {
     Closing {
         until: Instant,
     },
+    /// Sessions in scopes go on without this process.
+    Leaving,
 }
 
 /// Whose news a descriptor brings.
@@ -89,7 +101,8 @@ enum Source {
     Status(SessionId),
     Inbox(SessionId),
     Lookup(SessionId),
-    Child,
+    Memory(SessionId),
+    Child(SessionId),
 }
 
 impl Daemon {
@@ -102,7 +115,7 @@ impl Daemon {
         signals: SignalFd,
     ) -> Self {
         let ceiling = process::mark_ceiling();
-        let mut daemon = Self {
+        Self {
             policy,
             pace,
             folders,
@@ -120,9 +133,16 @@ impl Daemon {
             buffer: vec![0; limits::SPAWN_PACKET],
             signals,
             phase: Phase::Serving,
-        };
-        daemon.clear_leftovers();
-        daemon
+            scopes: None,
+            recovery: Recovery::default(),
+            watchdog: None,
+            accept_at: None,
+        }
+    }
+
+    /// systemd wants to hear at least this often that the loop turns.
+    pub fn watch(&mut self, within: Option<Duration>) {
+        self.watchdog = within.map(|within| (within / 3, Instant::now()));
     }
 
     /// Serves until it is told to end and every session has.
@@ -136,6 +156,7 @@ impl Daemon {
             self.expire_lookups(now);
             self.expire_greetings(now);
             self.audit.advance(now);
+            self.report(now);
             if self.is_over(now)? {
                 return Ok(());
             }
@@ -154,13 +175,20 @@ impl Daemon {
             Source::Status(id) => self.read_status(id, now),
             Source::Inbox(id) => self.read_inbox(id, now),
             Source::Lookup(id) => self.read_lookup(id, now),
-            Source::Child => self.collect(now),
+            Source::Memory(id) => self.look_at_memory(id),
+            Source::Child(id) => self.child_gone(id, now),
         }
     }
 
-    /// Ends every session, then the daemon.
+    /// Ends every session, then the daemon. Sessions with scopes outlive it as a service: whether
+    /// a restart or a stop is under way only systemd knows, whose unit ends them on a stop.
     pub(crate) fn close(&mut self, now: Instant) {
         if self.is_closing() {
+            return;
+        }
+        if self.scopes.is_some() && self.recovery.store.is_there() {
+            log::info(format_args!("leaving; sessions stay"));
+            self.phase = Phase::Leaving;
             return;
         }
         log::info(format_args!("ending every session"));
@@ -172,11 +200,15 @@ impl Daemon {
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        matches!(self.phase, Phase::Closing { .. })
+        !matches!(self.phase, Phase::Serving)
     }
 
     fn is_over(&mut self, now: Instant) -> Result<bool, Error> {
-        let Phase::Closing { until } = self.phase else { return Ok(false) };
+        let until = match self.phase {
+            Phase::Serving => return Ok(false),
+            Phase::Leaving => return Ok(true),
+            Phase::Closing { until } => until,
+        };
         // The last proof: no child is left but sweeps, whoever it says it belongs to.
         let idle = self.table.live().next().is_none() && self.strike_strangers() == 0;
         if idle && self.sweeps.is_idle() {
@@ -200,18 +232,22 @@ impl Daemon {
         let foreign = self.table.live().filter(|(other, _)| *other != id);
         Surroundings {
             started: self.started(),
-            foreign_marks: foreign.map(|(_, session)| session.mark).collect(),
+            foreign_marks: foreign.filter_map(|(_, session)| session.mark()).collect(),
         }
     }
 
     fn started(&self) -> std::collections::HashSet<Pid> {
         let first = self.table.iter().filter_map(|(_, session)| session.child());
+        let first = first.filter(|child| child.kin == Kin::Own);
         first.map(|c| c.pid).chain(self.sweeps.pids()).chain(self.lookups.pids()).collect()
     }
 
     /// Folders of a daemon that was killed, and what may still run of its sessions.
-    fn clear_leftovers(&mut self) {
-        let leftovers = self.folders.leftovers();
+    pub(crate) fn clear_leftovers(&mut self) {
+        let mut leftovers = self.folders.leftovers();
+        leftovers.retain(|(id, _)| {
+            self.table.get(id).is_none() && !self.recovery.strangers.contains(id)
+        });
         if leftovers.is_empty() {
             return;
         }
@@ -240,8 +276,19 @@ impl Daemon {
     /// is served: a peer that left makes room before the next one's hello is read.
     fn wait(&self, now: Instant) -> Result<Vec<Source>, Error> {
         let sources = self.sources(now);
+        let flags = |source: &Source| match source {
+            Source::Memory(_) => PollFlags::POLLPRI,
+            Source::Signals
+            | Source::Listener
+            | Source::Active
+            | Source::Greeting(_)
+            | Source::Status(_)
+            | Source::Inbox(_)
+            | Source::Lookup(_)
+            | Source::Child(_) => PollFlags::POLLIN,
+        };
         let mut fds: Vec<PollFd<'_>> =
-            sources.iter().map(|(fd, _)| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+            sources.iter().map(|(fd, source)| PollFd::new(*fd, flags(source))).collect();
         match poll(&mut fds, self.timeout(now)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(Error::Poll(errno)),
@@ -254,7 +301,9 @@ impl Daemon {
     fn sources(&self, now: Instant) -> Vec<(BorrowedFd<'_>, Source)> {
         let mut sources = vec![(self.signals.as_fd(), Source::Signals)];
         sources.extend(self.doors.active.iter().map(|c| (c.as_fd(), Source::Active)));
-        if let Entrance::Listener(listener) = &self.doors.entrance {
+        if let Entrance::Listener(listener) = &self.doors.entrance
+            && self.accept_at.is_none_or(|at| at <= now)
+        {
             sources.push((listener.as_fd(), Source::Listener));
         }
         for greeting in &self.doors.greetings {
@@ -265,7 +314,12 @@ impl Daemon {
         sources.extend(lookups.map(|(pipe, id)| (pipe, Source::Lookup(id))));
         for (id, session) in self.table.live() {
             if let Some(child) = session.child() {
-                sources.push((child.pidfd.as_fd(), Source::Child));
+                // First, for it may be gone with the group when the child was waited for.
+                if let Containment::Scope(scope) = &session.containment {
+                    let events = scope.memory_events();
+                    sources.extend(events.map(|fd| (fd, Source::Memory(id.clone()))));
+                }
+                sources.push((child.pidfd.as_fd(), Source::Child(id.clone())));
             }
             match &session.state {
                 State::Starting(starting) => {
@@ -288,8 +342,14 @@ impl Daemon {
         let greetings = self.doors.greetings.iter().map(|greeting| greeting.deadline);
         let work = self.sweeps.next_deadline().into_iter().chain(self.lookups.next_deadline());
         let closing = self.is_closing().then(|| now + CLOSING_LOOK);
-        let next = sessions.chain(greetings).chain(work).chain(closing);
-        let next = next.chain(self.audit.next_deadline()).min();
+        let own = [
+            self.recovery.store.next_deadline(),
+            self.watchdog.map(|(_, next)| next),
+            self.accept_at,
+            closing,
+            self.audit.next_deadline(),
+        ];
+        let next = sessions.chain(greetings).chain(work).chain(own.into_iter().flatten()).min();
         match next {
             None => PollTimeout::NONE,
             Some(next) => {
@@ -314,7 +374,23 @@ impl Daemon {
         match sys::message::accept(listener.as_fd()) {
             Ok(socket) => self.greet(socket, now),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => log::warning(format_args!("accept: {error}")),
+            Err(error) => {
+                log::warning(format_args!("accept: {error}"));
+                // Out of descriptors the listener would stay readable and the loop spin.
+                self.accept_at = Some(now + ACCEPT_PAUSE);
+            }
+        }
+    }
+
+    /// What systemd is to be told by the clock.
+    fn report(&mut self, now: Instant) {
+        self.accept_at = self.accept_at.filter(|at| now < *at);
+        if let Some((every, next)) = self.watchdog.filter(|(_, next)| *next <= now) {
+            self.watchdog = Some((every, next.max(now) + every));
+            self.recovery.store.say("WATCHDOG=1");
+        }
+        if self.recovery.store.next_deadline().is_some_and(|at| at <= now) {
+            self.recovery.store.flush(now);
         }
     }
 

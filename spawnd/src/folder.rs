@@ -17,6 +17,7 @@ use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmod, fchmodat, fstat, fst
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, geteuid, unlinkat};
 use proto::ids::{AbsolutePath, SessionId};
 
+use crate::lock::Locks;
 use crate::refusal::Refusal;
 
 /// sockaddr_un's path, without its closing zero (unix(7)).
@@ -52,6 +53,7 @@ pub struct Owner {
 /// The folder of the sessions' folders, open and locked.
 pub struct Folders {
     sessions: OwnedFd,
+    pub locks: Locks,
     path: String,
     /// Give folders away? Not when the user is the caller.
     as_root: bool,
@@ -76,7 +78,8 @@ impl Folders {
         }
         let lock = lock(top.as_fd(), run)?;
         let sessions = own_folder(top.as_fd(), "sessions", listed, &path)?;
-        Ok(Self { sessions, path, as_root, _lock: lock })
+        let locks = own_folder(top.as_fd(), "locks", 0o700, &format!("{run}/locks"))?;
+        Ok(Self { sessions, locks: Locks::new(locks), path, as_root, _lock: lock })
     }
 
     /// The folder of one session.

@@ -6,17 +6,21 @@
 //! shows its [`proof`], waits for the [`lookup`] of its account, is judged by [`policy`], a pure
 //! function from request and facts to plan, and done by [`spawn`], which starts
 //! `launch` with that plan; [`status`] reads what became of it. [`notify`] hears that a session is
-//! ready, [`reap`] that it ended and sees to it that nothing of it is left ([`family`]).
+//! ready, [`reap`] that it ended and sees to it that nothing of it is left ([`scope`], or [`family`]
+//! where there is no systemd). What must outlive this process lies in systemd's hands ([`store`],
+//! [`recovery`]).
 //! [`daemon`] is the loop between them, [`session`] the table they share.
 #![deny(unsafe_code)]
 
 pub mod audit;
+pub mod cgroup;
 pub mod config;
 pub mod connection;
 pub mod daemon;
 pub mod family;
 pub mod folder;
 pub mod homes;
+pub mod lock;
 pub mod log;
 pub mod lookup;
 pub mod notify;
@@ -25,7 +29,9 @@ pub mod policy;
 pub mod process;
 pub mod proof;
 pub mod reap;
+pub mod recovery;
 pub mod refusal;
+pub mod scope;
 pub mod server;
 pub mod session;
 pub mod settle;
@@ -33,6 +39,7 @@ pub mod spawn;
 pub mod startup;
 pub mod status;
 pub mod stderr;
+pub mod store;
 pub mod sweep;
 #[allow(unsafe_code)]
 pub mod sys;

@@ -37,8 +37,7 @@ fn check_config(file: &Path) -> ExitCode {
 }
 
 fn serve(config: &Place, access: &Access) -> Result<(), Box<dyn std::error::Error>> {
-    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into);
-    let daemon = startup::start(config, access, credentials)?;
+    let daemon = startup::start(config, access, &|name| std::env::var(name).ok())?;
     sd_notify::notify(&[sd_notify::NotifyState::Ready])?;
     Ok(daemon.run()?)
 }

@@ -1,11 +1,13 @@
 //! Each session's notify socket: READY=1 counts when the kernel says that its sender has the
-//! session's uid and it is a live descendant of the session's claude. Everything else is dropped.
+//! session's uid and it is in the session's scope, or else a live descendant of its claude.
+//! Everything else is dropped.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
+use crate::session::Containment;
 use crate::sys::message::{self, Received, Sender};
 
 /// READY=1 and a status line; longer ones are nobody's honest news.
@@ -67,11 +69,15 @@ fn ready_sender(received: &Received, text: &[u8]) -> Option<Sender> {
     received.sender.filter(|_| says_ready && !received.truncated && received.fds.is_empty())
 }
 
-/// Does this sender speak for the session with that uid and claude?
-pub fn is_of_session(sender: Sender, uid: u32, claude: Pid) -> bool {
+/// Does this sender speak for the session with that uid, claude and containment?
+pub fn is_of_session(sender: Sender, uid: u32, claude: Pid, within: &Containment) -> bool {
+    let pid = Pid::from_raw(sender.pid);
     sender.uid == uid
         && sender.pid > 0
-        && crate::family::descends(Pid::from_raw(sender.pid), claude)
+        && match within {
+            Containment::Family { .. } => crate::family::descends(pid, claude),
+            Containment::Scope(scope) => scope.holds(pid),
+        }
 }
 
 #[cfg(test)]
@@ -99,10 +105,11 @@ mod tests {
         let me = nix::unistd::getpid();
         let parent = nix::unistd::getppid();
         let sender = |uid| Sender { pid: me.as_raw(), uid };
-        assert!(is_of_session(sender(5), 5, parent));
-        assert!(!is_of_session(sender(6), 5, parent));
-        assert!(!is_of_session(sender(5), 5, me));
-        assert!(!is_of_session(Sender { pid: 1, uid: 5 }, 5, parent));
-        assert!(!is_of_session(Sender { pid: 0, uid: 5 }, 5, parent));
+        let family = Containment::Family { mark: 1 };
+        assert!(is_of_session(sender(5), 5, parent, &family));
+        assert!(!is_of_session(sender(6), 5, parent, &family));
+        assert!(!is_of_session(sender(5), 5, me, &family));
+        assert!(!is_of_session(Sender { pid: 1, uid: 5 }, 5, parent, &family));
+        assert!(!is_of_session(Sender { pid: 0, uid: 5 }, 5, parent, &family));
     }
 }

@@ -9,6 +9,8 @@ pub enum Refusal {
     InUse,
     #[error("conversation {conversation} still runs as session {session}")]
     ConversationRuns { conversation: ConversationId, session: SessionId },
+    #[error("conversation {0} is held by a process that spawnd does not know")]
+    ConversationLocked(ConversationId),
     #[error("session {0} was used before")]
     SessionUsed(SessionId),
     #[error("no such session: {0}")]
@@ -48,6 +50,8 @@ pub enum Refusal {
     Launch { code: RefusalCode, message: String },
     #[error("launch failed at {step}: {}", std::io::Error::from_raw_os_error(*errno))]
     LaunchStep { step: String, errno: i32 },
+    #[error("systemd did not put the session into its scope")]
+    Scope,
     #[error("launch ended without a record")]
     LaunchSilent,
     #[error("launch wrote no readable record")]
@@ -62,7 +66,9 @@ impl Refusal {
     pub fn code(&self) -> RefusalCode {
         match self {
             Self::InUse => RefusalCode::InUse,
-            Self::ConversationRuns { .. } | Self::SessionUsed(_) => RefusalCode::StillRunning,
+            Self::ConversationRuns { .. } | Self::ConversationLocked(_) | Self::SessionUsed(_) => {
+                RefusalCode::StillRunning
+            }
             Self::NoSession(_) => RefusalCode::NoSession,
             Self::User(_) | Self::Account { .. } | Self::Group { .. } => {
                 RefusalCode::UserNotAllowed
@@ -78,6 +84,7 @@ impl Refusal {
             Self::Launch { code, .. } => *code,
             Self::Lookup { .. }
             | Self::LaunchStep { .. }
+            | Self::Scope
             | Self::LaunchSilent
             | Self::LaunchGarbled
             | Self::Deadline(_)

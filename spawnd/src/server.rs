@@ -21,7 +21,7 @@ use crate::policy::{self, Facts, Judgement};
 use crate::proof::{self, Evidence};
 use crate::refusal::Refusal;
 use crate::session::{Course, Origin, Outcome, Running, State};
-use crate::{family, spawn, sys};
+use crate::{spawn, sys};
 
 /// Connections that have not said hello yet.
 const GREETINGS: usize = 8;
@@ -133,7 +133,8 @@ impl Daemon {
         }
         self.table.admit(&request.session, request.conversation, &request.user)?;
         self.lookups.admit(&request.session, request.conversation, &request.user)?;
-        if self.sweeps.holds(&request.session) {
+        let strangers = &self.recovery.strangers;
+        if self.sweeps.holds(&request.session) || strangers.contains(&request.session) {
             return Err(Refusal::SessionUsed(request.session));
         }
         self.pace.take(now)?;
@@ -169,8 +170,7 @@ impl Daemon {
             drop_root: self.as_root,
             today: today(),
         };
-        let Judgement { plan, scope: _, private_home } =
-            policy::judge(&self.policy, request, facts)?;
+        let Judgement { plan, scope, private_home } = policy::judge(&self.policy, request, facts)?;
         let owner = Owner { uid: plan.identity.uid, gid: plan.identity.gid };
         // On record before anything is made, or not at all.
         let allowed = Entry::new(Kind::Spawn, format!("session {} allowed", request.session));
@@ -183,15 +183,21 @@ impl Daemon {
         if private_home {
             self.homes.make(&request.user, owner)?;
         }
+        let (uid, conversation) = (plan.identity.uid, plan.conversation);
+        let lock = self.folders.locks.take(uid, conversation)?;
+        let (launch, scopes, ceiling) = (&self.launch, self.scopes.as_ref(), self.ceiling);
+        let means = spawn::Means { launch, scopes, ceiling };
         let started = spawn::prepare(&self.folders, &plan)
-            .and_then(|inbox| spawn::start(&plan, inbox, &self.launch, self.ceiling, origin, now));
+            .and_then(|inbox| spawn::start(&plan, scope.as_ref(), inbox, &means, origin, now));
         match started {
-            Ok(session) => {
+            Ok(mut session) => {
+                session.lock = Some(lock);
                 self.oldest_start = self.oldest_start.min(session.start);
                 self.table.insert(request.session.clone(), session);
                 Ok(Reply::Later)
             }
             Err(refusal) => {
+                self.folders.locks.release(uid, conversation, lock);
                 self.discard(request.session.clone(), owner);
                 Err(refusal)
             }
@@ -216,9 +222,7 @@ impl Daemon {
     }
 
     fn signal(&mut self, id: &SessionId, signal: Signal, now: Instant) -> Result<Reply, Refusal> {
-        let around = self.surroundings(id);
         let session = self.table.get_mut(id).ok_or_else(|| Refusal::NoSession(id.clone()))?;
-        let claim = session.claim();
         match &mut session.state {
             State::Running(running) => {
                 match signal {
@@ -230,10 +234,7 @@ impl Daemon {
                             running.course = Course::Stopping { kill_at: now + STOP_WITHIN };
                         }
                     }
-                    Signal::Kill => {
-                        family::strike(&claim, &around);
-                        running.course = Course::Stopping { kill_at: now + crate::reap::AGAIN };
-                    }
+                    Signal::Kill => self.kill(id, now),
                 }
             }
             // It is being killed already.

@@ -11,21 +11,31 @@ use proto::ids::{ConversationId, SessionId, UnixUser};
 use proto::limits;
 use proto::spawn::{ExitCause, Listed, ListedState, Usage};
 
-use crate::family::Claim;
 use crate::folder::Owner;
 use crate::notify::Inbox;
 use crate::refusal::Refusal;
+use crate::scope::Scope;
 use crate::status::Status;
 
 pub struct Session {
     pub conversation: ConversationId,
     pub user: UnixUser,
     pub owner: Owner,
-    /// What its processes carry ([`crate::process::mark_of`]).
-    pub mark: u64,
     /// When its first process started, in ticks.
     pub start: u64,
+    pub containment: Containment,
+    /// Of the conversation; let go when no claude runs in it.
+    pub lock: Option<OwnedFd>,
     pub state: State,
+}
+
+/// By what everything that a session starts is found again, and killed.
+pub enum Containment {
+    /// spawnd adopts orphans; they carry this mark ([`crate::process::mark_of`]).
+    Family {
+        mark: u64,
+    },
+    Scope(Scope),
 }
 
 pub enum State {
@@ -41,10 +51,19 @@ pub enum State {
     Exited { cause: ExitCause, usage: Usage },
 }
 
-/// A child of spawnd that was not waited for yet, so that its number is its own.
+/// A process that is not known to be gone.
 pub struct Child {
     pub pid: Pid,
     pub pidfd: OwnedFd,
+    pub kin: Kin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kin {
+    /// Not waited for yet, so that its number is its own.
+    Own,
+    /// Started by an earlier spawnd: another waits for it, and only its pidfd is sure.
+    Taken,
 }
 
 pub struct Starting {
@@ -131,8 +150,11 @@ impl Session {
         }
     }
 
-    pub fn claim(&self) -> Claim {
-        Claim { root: self.child().map(|c| c.pid), start: self.start, mark: self.mark }
+    pub fn mark(&self) -> Option<u64> {
+        match &self.containment {
+            Containment::Family { mark } => Some(*mark),
+            Containment::Scope(_) => None,
+        }
     }
 
     /// When time alone changes something here.
@@ -237,7 +259,9 @@ impl Table {
     }
 
     pub fn of_child(&self, pid: Pid) -> Option<SessionId> {
-        let found = self.sessions.iter().find(|(_, s)| s.child().is_some_and(|c| c.pid == pid));
+        let found = self.sessions.iter().find(|(_, s)| {
+            s.child().is_some_and(|child| child.kin == Kin::Own && child.pid == pid)
+        });
         found.map(|(id, _)| id.clone())
     }
 
@@ -299,8 +323,9 @@ mod tests {
             conversation,
             user: UnixUser::new("al").unwrap(),
             owner: Owner { uid: 1, gid: 1 },
-            mark: 1,
             start: 1,
+            containment: Containment::Family { mark: 1 },
+            lock: None,
             state: State::Exited { cause: ExitCause::Unknown {}, usage: Usage::default() },
         }
     }

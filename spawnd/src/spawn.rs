@@ -17,9 +17,11 @@ use proto::launch::Plan;
 
 use crate::folder::Folders;
 use crate::notify::Inbox;
+use crate::policy::ScopeLimits;
 use crate::process;
 use crate::refusal::Refusal;
-use crate::session::{Child, Origin, Session, Starting, State};
+use crate::scope::Scopes;
+use crate::session::{Child, Containment, Kin, Origin, Session, Starting, State};
 use crate::status::Status;
 use crate::sys;
 
@@ -27,15 +29,24 @@ use crate::sys;
 /// file system that hangs.
 pub const START_WITHIN: Duration = Duration::from_secs(20);
 
-/// Starts launch with `plan`. The folder exists; on an error it is left for a sweep.
+/// What every start is made with.
+pub struct Means<'a> {
+    pub launch: &'a OwnedFd,
+    pub scopes: Option<&'a Scopes>,
+    /// Of marks ([`process::mark_of`]).
+    pub ceiling: u64,
+}
+
+/// Starts launch with `plan`, in a scope if policy has limits for one. The folder exists; on an
+/// error it is left for a sweep.
 ///
 /// # Errors
 /// The step that failed.
 pub fn start(
     plan: &Plan,
+    scope: Option<&ScopeLimits>,
     inbox: Inbox,
-    launch: &OwnedFd,
-    ceiling: u64,
+    means: &Means<'_>,
     origin: Origin,
     now: Instant,
 ) -> Result<Session, Refusal> {
@@ -43,11 +54,24 @@ pub fn start(
     let (status, status_end) = status_pipe().map_err(failed("status pipe"))?;
     let sealed = sealed(plan).map_err(failed("plan"))?;
 
-    let mut command = Command::new(by_descriptor(launch));
-    command.arg0("launch").env_clear().current_dir("/");
+    let (mut command, program, containment) = match (scope, means.scopes) {
+        (Some(limits), Some(scopes)) => (
+            scopes.command(&plan.session, limits),
+            Some(means.launch.try_clone().map_err(failed("launch"))?),
+            Containment::Scope(scopes.of(&plan.session)),
+        ),
+        (Some(_), None) => return Err(Refusal::Scope),
+        (None, _) => {
+            let mut command = Command::new(by_descriptor(means.launch));
+            command.arg0("launch");
+            let mark = process::mark_of(&plan.session, means.ceiling);
+            (command, None, Containment::Family { mark })
+        }
+    };
+    command.env_clear().current_dir("/");
     let copy = || follower.try_clone().map_err(failed("terminal"));
     command.stdin(Stdio::from(copy()?)).stdout(Stdio::from(copy()?)).stderr(Stdio::from(copy()?));
-    sys::exec::with_status_and_plan(&mut command, status_end, sealed);
+    sys::exec::with_status_and_plan(&mut command, status_end, sealed, program);
     let pid = pid_of(&command.spawn().map_err(failed("launch"))?);
     // The command holds our copies of the follower and of the pipe's other end: with them open
     // neither a hang-up nor an end of file could be seen.
@@ -63,10 +87,11 @@ pub fn start(
         conversation: plan.conversation,
         user: plan.identity.user.clone(),
         owner: crate::folder::Owner { uid: plan.identity.uid, gid: plan.identity.gid },
-        mark: process::mark_of(&plan.session, ceiling),
         start: process::one(pid).map_or(0, |p| p.start),
+        containment,
+        lock: None,
         state: State::Starting(Starting {
-            child: Child { pid, pidfd },
+            child: Child { pid, pidfd, kin: Kin::Own },
             leader,
             inbox,
             status: Status::new(status),

@@ -21,6 +21,7 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, chown, geteuid};
 use proto::ids::AbsolutePath;
+use proto::ids::SessionId;
 
 use crate::audit::{Audit, Sink};
 use crate::config::{self, Config, Fault, Source};
@@ -29,7 +30,9 @@ use crate::folder::{self, Folders};
 use crate::homes::Homes;
 use crate::pace::Pace;
 use crate::policy::Policy;
+use crate::scope::{self, Scopes};
 use crate::server::{Doors, Entrance, TurnedAway};
+use crate::store::{self, Store, What};
 use crate::trust::{self, Trust};
 use crate::{log, settle, sys};
 
@@ -76,6 +79,8 @@ pub enum Error {
     Settle(#[from] settle::Error),
     #[error(transparent)]
     Folder(#[from] folder::Error),
+    #[error(transparent)]
+    Scope(#[from] scope::Error),
 }
 
 /// What the command line asks for.
@@ -147,15 +152,14 @@ fn parsed(text: &str, source: Source, path: &Path) -> Result<Config, Error> {
     config::parse(text, source).map_err(|fault| Error::Config { path: path.to_owned(), fault })
 }
 
+/// A variable of the environment; what systemd says is all that counts.
+pub type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// # Errors
 /// The first thing that is unfit.
-pub fn start(
-    place: &Place,
-    access: &Access,
-    credentials: Option<PathBuf>,
-) -> Result<Daemon, Error> {
+pub fn start(place: &Place, access: &Access, variable: Variable<'_>) -> Result<Daemon, Error> {
     // First: what we inherit, before our own descriptors take the numbers.
-    let inherited = inherit(access)?;
+    let inherited = inherit(access, variable)?;
     let given = match place {
         Place::Path(_) => None,
         Place::Descriptor(number) => Some(taken(*number)?),
@@ -165,34 +169,47 @@ pub fn start(
     // After the file was closed, whose number may be one of these.
     occupy_low_numbers()?;
     prove_proc()?;
-    // Orphans of a session come to us, so that it can be seen to be over.
-    prctl::set_child_subreaper(true)?;
     let signals = signals()?;
     room_for_sessions(config.limits.sessions.0)?;
     let (run, state, limits) = (config.run.clone(), config.state.clone(), &config.limits);
     let pace = Pace::new(limits.spawns_per_second.0, limits.spawn_burst.0, Instant::now());
-    let policy = settle::policy(config, credentials)?;
+    let policy = settle::policy(config, variable("CREDENTIALS_DIRECTORY").map(PathBuf::from))?;
     let launch = programs(&policy, trust, matches!(place, Place::Path(_)))?;
     // The folders' modes are given in full; whatever is made later is ours alone unless said.
     umask(Mode::from_bits_truncate(0o022));
     let folders = Folders::open(&run, as_root)?;
     let ground = Ground { folders, homes: Homes::open(&state, as_root)?, launch, as_root };
     umask(Mode::from_bits_truncate(0o077));
+    let scopes = match policy.scopes {
+        true => Some(Scopes::open(policy.systemd_run.as_path())?),
+        false => {
+            // Orphans of a session come to us, so that it can be seen to be over.
+            prctl::set_child_subreaper(true)?;
+            None
+        }
+    };
     let peers = [geteuid().as_raw(), policy.frontd_uid, 0];
+    let mut stored = Vec::new();
     let doors = match inherited {
         Inherited::Connection(socket) => {
             let mut doors = Doors::new(Entrance::Single, peers);
             doors.greet(socket, Instant::now())?;
             doors
         }
-        Inherited::Listener(listener) => Doors::new(Entrance::Listener(listener), peers),
+        Inherited::Activation { listener, pieces } => {
+            stored = pieces;
+            Doors::new(Entrance::Listener(listener), peers)
+        }
         Inherited::Nothing(path) => {
             Doors::new(Entrance::Listener(bound(&path, policy.frontd_uid)?), peers)
         }
     };
     let sink = Sink::choose(log::under_journal())?;
     let audit = Audit::new(sink, policy.audit, policy.refusals_per_second);
-    Ok(Daemon::new(policy, pace, ground, doors, audit, signals))
+    let mut daemon = Daemon::new(policy, pace, ground, doors, audit, signals);
+    daemon.recover(scopes, Store::new(variable("NOTIFY_SOCKET").as_deref()), stored);
+    daemon.watch(sd_notify::watchdog_enabled());
+    Ok(daemon)
 }
 
 /// The file, judged and read. An ordinary user's own files do for an ordinary user's spawnd.
@@ -240,24 +257,42 @@ fn programs(policy: &Policy, trust: Trust, with_claude: bool) -> Result<OwnedFd,
 
 enum Inherited {
     Connection(OwnedFd),
-    Listener(OwnedFd),
+    Activation { listener: OwnedFd, pieces: Vec<(SessionId, What, OwnedFd)> },
     Nothing(PathBuf),
 }
 
-fn inherit(access: &Access) -> Result<Inherited, Error> {
+fn inherit(access: &Access, variable: Variable<'_>) -> Result<Inherited, Error> {
     match access {
         Access::Connected(number) => Ok(Inherited::Connection(inherited_socket(*number)?)),
         Access::Path(path) => Ok(Inherited::Nothing(path.clone())),
-        Access::Activated => {
-            let failed = |source| Error::Inherited { number: 3, source };
-            let mut passed = sd_notify::listen_fds().map_err(failed)?;
-            match (passed.len(), passed.next()) {
-                (0, _) => Err(Error::Usage),
-                (1, Some(number)) => Ok(Inherited::Listener(inherited_socket(number)?)),
-                (count, _) => Err(Error::Activation(count)),
-            }
+        Access::Activated => activation(store::inherited(variable)),
+    }
+}
+
+/// One listener and what the store gives back; whatever else came is closed.
+fn activation(passed: Vec<(String, OwnedFd)>) -> Result<Inherited, Error> {
+    if passed.is_empty() {
+        return Err(Error::Usage);
+    }
+    let (mut listeners, mut pieces) = (Vec::new(), Vec::new());
+    for (name, fd) in passed {
+        match store::piece(&name) {
+            Some((session, what)) => pieces.push((session, what, fd)),
+            None if is_listener(&fd) => listeners.push(fd),
+            None => log::warning(format_args!("descriptor {name:?} of systemd is not ours")),
         }
     }
+    match <[OwnedFd; 1]>::try_from(listeners) {
+        Ok([listener]) => {
+            let listener = prepared(listener, 3)?;
+            Ok(Inherited::Activation { listener, pieces })
+        }
+        Err(listeners) => Err(Error::Activation(listeners.len())),
+    }
+}
+
+fn is_listener(fd: &OwnedFd) -> bool {
+    getsockopt(fd, sockopt::AcceptConn) == Ok(true)
 }
 
 fn taken(number: RawFd) -> Result<OwnedFd, Error> {
@@ -266,8 +301,12 @@ fn taken(number: RawFd) -> Result<OwnedFd, Error> {
 
 /// An inherited descriptor is whatever the parent made of it: look, and make it non-blocking.
 fn inherited_socket(number: RawFd) -> Result<OwnedFd, Error> {
-    let failed = |source| Error::Inherited { number, source };
     let socket = taken(number)?;
+    prepared(socket, number)
+}
+
+fn prepared(socket: OwnedFd, number: RawFd) -> Result<OwnedFd, Error> {
+    let failed = |source| Error::Inherited { number, source };
     let kind = getsockopt(&socket, sockopt::SockType);
     let family = getsockname::<UnixAddr>(socket.as_raw_fd()).ok().and_then(|name| name.family());
     if kind != Ok(SockType::SeqPacket) || family != Some(AddressFamily::Unix) {
@@ -277,13 +316,13 @@ fn inherited_socket(number: RawFd) -> Result<OwnedFd, Error> {
     Ok(socket)
 }
 
-/// launch gets its descriptors 3 and 4 by dup2: nothing that the fork needs may have these
+/// launch gets its descriptors 3 to 5 by dup2: nothing that the fork needs may have these
 /// numbers (see [`sys::exec`]). The files are never closed.
 fn occupy_low_numbers() -> Result<(), Error> {
     loop {
         let file =
             File::open("/dev/null").map_err(|source| Error::Inherited { number: 3, source })?;
-        if file.as_raw_fd() > sys::exec::PLAN {
+        if file.as_raw_fd() > sys::exec::PROGRAM {
             return Ok(());
         }
         std::mem::forget(file);

@@ -18,5 +18,11 @@ if pinned_claude; then
 fi
 official_clients || echo "SKIPPED: the official clients could not be installed" >&2
 
+# Without these the tests that boot a systemd of their own say so, loudly; under CI they fail.
+if [ "$(id -u)" = 0 ] && ! command -v systemd-nspawn >/dev/null 2>&1; then
+    { apt-get -q update && apt-get -qy install --no-install-recommends systemd-container dbus; } >/dev/null ||
+        echo "SKIPPED: systemd-container could not be installed" >&2
+fi
+
 cargo build --locked --workspace
 cargo test --locked --workspace --lib --bins --tests

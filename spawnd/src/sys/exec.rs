@@ -9,16 +9,26 @@ pub const STATUS: i32 = 3;
 /// launch reads its plan here.
 pub const PLAN: i32 = 4;
 
-/// Lets `command` start with `status` as descriptor 3 and `plan` as 4, its standard streams as
-/// the command says, and nothing else open.
+/// systemd-run, and nobody else, finds launch here; launch closes it.
+pub const PROGRAM: i32 = 5;
+
+/// Lets `command` start with `status` as descriptor 3, `plan` as 4, a `program` as 5, its
+/// standard streams as the command says, and nothing else open.
 ///
-/// The daemon keeps 3 and 4 occupied ([`crate::startup`]): the standard library's own pipe, which
-/// reports a failed exec, is then never one of the two numbers that this overwrites.
-pub fn with_status_and_plan(command: &mut Command, status: OwnedFd, plan: OwnedFd) {
+/// The daemon keeps 3 to 5 occupied ([`crate::startup`]): the standard library's own pipe, which
+/// reports a failed exec, is then never one of the numbers that this overwrites.
+pub fn with_status_and_plan(
+    command: &mut Command,
+    status: OwnedFd,
+    plan: OwnedFd,
+    program: Option<OwnedFd>,
+) {
     let place = move || {
         duplicate(status.as_raw_fd(), STATUS)?;
         duplicate(plan.as_raw_fd(), PLAN)?;
-        super::descriptors::cloexec_from(5)
+        let Some(program) = &program else { return super::descriptors::cloexec_from(5) };
+        duplicate(program.as_raw_fd(), PROGRAM)?;
+        super::descriptors::cloexec_from(6)
     };
     // SAFETY: the closure runs in the forked child of a single-threaded process and makes only
     // async-signal-safe system calls on integers: no allocation, no lock.

@@ -20,6 +20,13 @@ pub fn open(pid: Pid) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// The process's number in our pid namespace, -1 once it was waited for; `None` when this is no
+/// pidfd (proc_pid_fdinfo(5)).
+pub fn number(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+}
+
 /// # Errors
 /// ESRCH when the process is gone.
 pub fn signal(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {

@@ -17,6 +17,17 @@ pub fn follower(leader: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Which pseudoterminal this leader is of: the N of /dev/pts/N (TIOCGPTN).
+///
+/// # Errors
+/// ENOTTY when it is no leader.
+pub fn number(leader: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut number: libc::c_uint = 0;
+    // SAFETY: the ioctl writes one unsigned int, which outlives the call.
+    super::check(unsafe { libc::ioctl(leader.as_raw_fd(), libc::TIOCGPTN, &raw mut number) })?;
+    Ok(number)
+}
+
 /// Makes `follower` the controlling terminal of this process, a session leader without one.
 ///
 /// # Errors

@@ -13,27 +13,35 @@ pub struct Ended {
     pub usage: Usage,
 }
 
-/// The next child that ended, adopted orphans among them; `None` when there is none now.
+/// A child that ended, adopted orphans among them, without waiting for it yet; `None` when there
+/// is none now.
+pub fn next_ended() -> Option<Pid> {
+    // SAFETY: siginfo_t is plain integers and pointers, for which zero is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // __WALL: an orphan may have been cloned with another exit signal than SIGCHLD.
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: the pointer is to a local that outlives the call.
+    let result = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
+    // SAFETY: after success the kernel has filled the fields of a child, or left them zero.
+    let pid = if result == 0 { unsafe { info.si_pid() } } else { 0 };
+    (pid > 0).then(|| Pid::from_raw(pid))
+}
+
+/// Waits for this child, which ended.
 ///
 /// # Errors
-/// What wait4(2) answers, but for ECHILD, which is `None`.
-pub fn next_ended() -> io::Result<Option<Ended>> {
+/// What wait4(2) answers.
+pub fn reap(pid: Pid) -> io::Result<Ended> {
     let mut status = 0;
     // SAFETY: rusage is plain integers, for which zero is valid.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // __WALL: an orphan may have been cloned with another exit signal than SIGCHLD.
     let flags = libc::WNOHANG | libc::__WALL;
     // SAFETY: both pointers are to locals that outlive the call.
-    let pid = unsafe { libc::wait4(-1, &raw mut status, flags, &raw mut usage) };
-    match pid {
-        0 => Ok(None),
-        n if n > 0 => {
-            Ok(Some(Ended { pid: Pid::from_raw(n), cause: cause(status), usage: counted(&usage) }))
-        }
-        _ => match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
-            error => Err(error),
-        },
+    let found = unsafe { libc::wait4(pid.as_raw(), &raw mut status, flags, &raw mut usage) };
+    match found {
+        0 => Err(io::Error::from_raw_os_error(libc::ECHILD)),
+        n if n > 0 => Ok(Ended { pid, cause: cause(status), usage: counted(&usage) }),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -2,8 +2,11 @@
 //! leaves behind is in its folder, which goes with it.
 
 pub mod client;
+pub mod container;
 pub mod processes;
+pub mod seqpacket;
 pub mod server;
+pub mod spawnd;
 
 use std::path::PathBuf;
 

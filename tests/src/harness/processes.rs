@@ -1,5 +1,6 @@
 //! What runs, read from /proc from outside.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Processes whose arguments or environment mention `path`.
@@ -42,7 +43,15 @@ pub fn parent_of(pid: u32) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-fn all() -> Vec<u32> {
+/// The lines of /proc/PID/status, by their names.
+pub fn status(pid: u32) -> Option<HashMap<String, String>> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let pairs = text.lines().filter_map(|line| line.split_once(':'));
+    Some(pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
+}
+
+/// Every process that can be seen.
+pub fn all() -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }

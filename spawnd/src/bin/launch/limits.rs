@@ -45,8 +45,8 @@ fn limit(
 ///
 /// # Errors
 /// [`Stop::Lifetime`].
-pub(crate) fn end_with_spawnd(plan: &Plan) -> Result<(), Stop> {
-    match plan.lifetime {
+pub(crate) fn end_with_spawnd(lifetime: Lifetime) -> Result<(), Stop> {
+    match lifetime {
         Lifetime::EndsWithSpawnd => prctl::set_pdeathsig(Signal::SIGKILL).map_err(Stop::Lifetime),
         Lifetime::OutlivesSpawnd => Ok(()),
     }

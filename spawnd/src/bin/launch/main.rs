@@ -80,7 +80,7 @@ fn walk(status: &OwnedFd) -> Result<Infallible, Stop> {
     // From here on the session's user, for good.
     identity::assume(&plan.identity)?;
     // After the change of uid, which clears it (prctl(2)).
-    limits::end_with_spawnd(&plan)?;
+    limits::end_with_spawnd(plan.lifetime)?;
 
     // As the user, in the session's own world.
     files::check_executables(&plan, &program)?;

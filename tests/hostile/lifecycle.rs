@@ -1,0 +1,468 @@
+//! What survives what, under a real systemd: spawnd's restart and crash, its stop, sessions that
+//! want all memory or all processes, scopes and records that are none of spawnd's.
+
+use std::fs;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use proto::ids::{SessionId, UnixUser};
+use proto::spawn::{
+    Answer, Call, Event, ExitCause, ListedState, PermissionMode, Proof, RefusalCode, Signal, Spawn,
+    TerminalSize,
+};
+use tests::harness::binary;
+use tests::harness::container::Container;
+use tests::harness::seqpacket::{Client, Started, readable};
+use tests::harness::spawnd::{PATIENCE, absolute, conversation, until};
+
+const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/container");
+const SERVICE: &str = "synthesis-spawnd.service";
+const SOCKET: &str = "/run/synthesis/spawnd.sock";
+const USER: &str = "synthesis-claude";
+const UID: &str = "4242";
+
+/// A machine on which spawnd is installed.
+struct Machine {
+    container: Container,
+}
+
+impl Machine {
+    /// `None` where there can be none, which was said then.
+    fn boot() -> Option<Self> {
+        if !Container::is_possible() {
+            return None;
+        }
+        let stage = tempfile::tempdir().unwrap();
+        // It becomes the container's root folder, which everybody must get through.
+        fs::set_permissions(stage.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        install(stage.path());
+        let machine = Self { container: Container::boot(stage.path()) };
+        machine.container.say(&["chown", "-R", &format!("{UID}:{UID}"), "/srv/work"]);
+        Some(machine)
+    }
+
+    /// A connection that said hello.
+    fn client(&self) -> Client {
+        let path = self.container.path(SOCKET);
+        until("a hello", || {
+            let name = UnixAddr::new(&path).unwrap();
+            let flags = SockFlag::SOCK_CLOEXEC;
+            let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+            connect(socket.as_raw_fd(), &name).ok()?;
+            let mut client = Client::new(socket);
+            client.try_hello().then_some(client)
+        })
+    }
+
+    /// A claude that does what this shell script says.
+    fn request(&self, script: &str) -> Spawn {
+        let session = SessionId::random();
+        let workspace = format!("/srv/work/{session}");
+        let here = self.container.path(&workspace);
+        fs::create_dir(&here).unwrap();
+        fs::write(here.join("act.sh"), script).unwrap();
+        self.container.say(&["chown", "-R", &format!("{UID}:{UID}"), &workspace]);
+        Spawn {
+            session,
+            conversation: conversation(),
+            user: UnixUser::new(USER).unwrap(),
+            proof: Proof::None,
+            workspace: absolute(Path::new(&workspace)),
+            permission_mode: PermissionMode::AcceptEdits,
+            model: None,
+            terminal: TerminalSize::new(33, 101).unwrap(),
+            hooks: true,
+            secret: proto::ids::Secret::random(),
+        }
+    }
+
+    fn spawn(&self, client: &mut Client, script: &str) -> Started {
+        let request = self.request(script);
+        client.spawn(&request).unwrap_or_else(|refusal| panic!("{refusal:?}\n{}", self.log()))
+    }
+
+    /// What a claude wrote into a file of its workspace.
+    fn written(&self, session: &SessionId, name: &str) -> String {
+        let path = self.container.path(&format!("/srv/work/{session}/{name}"));
+        until("a file in the workspace", || {
+            let text = fs::read_to_string(&path).ok()?;
+            text.ends_with('\n').then(|| text.trim_end().to_owned())
+        })
+    }
+
+    fn systemctl(&self, arguments: &[&str]) -> String {
+        self.container.say(&[&["systemctl"], arguments].concat())
+    }
+
+    fn scopes(&self) -> String {
+        self.systemctl(&["list-units", "--all", "--plain", "--no-legend", "synthesis-*.scope"])
+    }
+
+    fn main_pid(&self) -> String {
+        self.systemctl(&["show", "--value", "--property=MainPID", SERVICE])
+    }
+
+    /// SIGKILL to spawnd, and another one of it.
+    fn crash(&self) {
+        let before = self.main_pid();
+        self.systemctl(&["kill", "--kill-whom=main", "--signal=KILL", SERVICE]);
+        until("another spawnd", || {
+            let now = self.main_pid();
+            (now != before && now != "0").then_some(())
+        });
+    }
+
+    fn log(&self) -> String {
+        self.container.say(&["journalctl", "--no-pager", "-o", "cat", "-u", SERVICE])
+    }
+
+    fn waits_for_log(&self, text: &str) {
+        until(text, || self.log().contains(text).then_some(()));
+    }
+}
+
+/// What `make install` will lay out.
+fn install(stage: &Path) {
+    let put = |from: PathBuf, to: &str, mode: u32| {
+        let to = stage.join(to);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(&from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+        fs::set_permissions(&to, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for program in ["spawnd", "launch"] {
+        put(binary(program), &format!("usr/libexec/synthesis/{program}"), 0o755);
+    }
+    for unit in ["synthesis-spawnd.service", "synthesis-spawnd.socket", "synthesis-sessions.slice"]
+    {
+        put(Path::new(UNITS).join(unit), &format!("etc/systemd/system/{unit}"), 0o644);
+    }
+    let sockets = stage.join("etc/systemd/system/sockets.target.wants");
+    fs::create_dir_all(&sockets).unwrap();
+    let socket = "synthesis-spawnd.socket";
+    std::os::unix::fs::symlink(format!("../{socket}"), sockets.join(socket)).unwrap();
+
+    for (file, line) in [
+        ("passwd", format!("{USER}:x:{UID}:{UID}::/srv/work:/bin/sh\n")),
+        ("group", format!("{USER}:x:{UID}:\n")),
+        ("shadow", format!("{USER}:*:19000:0:99999:7:::\n")),
+    ] {
+        let mut text = fs::read_to_string(format!("/etc/{file}")).unwrap();
+        text.push_str(&line);
+        let path = stage.join("etc").join(file);
+        fs::write(&path, text).unwrap();
+        let mode = if file == "shadow" { 0o600 } else { 0o644 };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let claude = stage.join("usr/lib/synthesis/claude");
+    fs::create_dir_all(claude.parent().unwrap()).unwrap();
+    fs::write(&claude, "#!/bin/sh\nexec sh ./act.sh \"$@\"\n").unwrap();
+    fs::set_permissions(&claude, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir_all(stage.join("srv/work")).unwrap();
+}
+
+/// Says on its terminal what it hears there, and that it is ready once it heard "ready".
+const ECHO: &str = r#"
+stty -echo
+while read -r line; do
+    [ "$line" != ready ] || NOTIFY_SOCKET="$TMPDIR/../notify" systemd-notify --ready
+    echo "heard $line"
+done
+"#;
+
+fn adopt(client: &mut Client, session: &SessionId) -> OwnedFd {
+    let (answer, fds) = client.call(Call::Adopt { session: session.clone() });
+    assert_eq!(answer, Answer::Adopted { session: session.clone() });
+    let [leader] = fds.try_into().expect("exactly one descriptor");
+    leader
+}
+
+/// Types a line and waits until the claude has heard it.
+fn talk(leader: &OwnedFd, line: &str) {
+    nix::unistd::write(leader, format!("{line}\n").as_bytes()).unwrap();
+    let mut text = String::new();
+    while !text.contains(&format!("heard {line}")) {
+        assert!(readable(leader, PATIENCE), "no echo of {line:?} in {text:?}");
+        let mut part = [0; 4096];
+        let len = nix::unistd::read(leader, &mut part).unwrap();
+        text.push_str(&String::from_utf8_lossy(&part[..len]));
+    }
+}
+
+fn ready_of(client: &mut Client, session: &SessionId) {
+    loop {
+        match client.event(PATIENCE).expect("ready") {
+            Event::Ready { session: found, .. } if found == *session => return,
+            Event::Ready { .. } | Event::Exited { .. } => {}
+        }
+    }
+}
+
+#[test]
+fn sessions_survive_a_restart_and_a_crash() {
+    let Some(machine) = Machine::boot() else { return };
+    let mut client = machine.client();
+    let started: Vec<Started> = (0..3).map(|_| machine.spawn(&mut client, ECHO)).collect();
+    let [one, two, three] = started.try_into().unwrap();
+    talk(&one.leader, "ready");
+    ready_of(&mut client, &one.session);
+    let before = client.list();
+    assert!(before.iter().all(|s| matches!(s.state, ListedState::Running { .. })));
+    // Only systemd's copies are left of the terminals.
+    for leader in [one.leader, two.leader, three.leader] {
+        drop(leader);
+    }
+    drop(client);
+
+    machine.systemctl(&["restart", SERVICE]);
+    let mut client = machine.client();
+    assert_eq!(client.list(), before);
+    talk(&adopt(&mut client, &one.session), "after the restart");
+    drop(client);
+    machine.crash();
+    let mut client = machine.client();
+    assert_eq!(client.list(), before);
+    talk(&adopt(&mut client, &one.session), "after the crash");
+    talk(&adopt(&mut client, &two.session), "ready");
+    ready_of(&mut client, &two.session);
+
+    client.signal(&two.session, Signal::Term);
+    client.exit_of(&two.session);
+    client.signal(&three.session, Signal::Kill);
+    client.exit_of(&three.session);
+    assert!(!machine.container.has_process(three.pid));
+    until("one scope", || (machine.scopes().lines().count() == 1).then_some(()));
+    // Their records went with them.
+    drop(client);
+    machine.systemctl(&["restart", SERVICE]);
+    let left: Vec<SessionId> =
+        machine.client().list().into_iter().map(|listed| listed.session).collect();
+    assert_eq!(left, [one.session]);
+}
+
+#[test]
+fn an_end_that_nobody_saw_is_told_after_the_restart() {
+    let Some(machine) = Machine::boot() else { return };
+    let mut client = machine.client();
+    let started = machine.spawn(&mut client, ECHO);
+    drop(client);
+    machine.systemctl(&["kill", "--kill-whom=main", "--signal=STOP", SERVICE]);
+    machine.container.say(&["kill", "-KILL", &started.pid.to_string()]);
+    machine.crash();
+    let mut client = machine.client();
+    let cause = match client.list().as_slice() {
+        [listed] => match listed.state {
+            ListedState::Exited { cause, .. } => cause,
+            ListedState::Starting {} | ListedState::Running { .. } => {
+                client.exit_of(&started.session)
+            }
+        },
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(cause, ExitCause::Unknown {});
+}
+
+#[test]
+fn a_stop_leaves_no_process_and_no_scope() {
+    let Some(machine) = Machine::boot() else { return };
+    let mut client = machine.client();
+    let deaf = "trap '' TERM HUP; sleep 1000 & echo $! > child; while :; do sleep 1000; done";
+    let started = machine.spawn(&mut client, deaf);
+    let child: u32 = machine.written(&started.session, "child").parse().unwrap();
+    assert!(machine.container.has_process(child));
+    machine.systemctl(&["stop", SERVICE]);
+    assert!(!machine.container.has_process(child));
+    assert!(!machine.container.has_process(started.pid));
+    assert_eq!(machine.scopes(), "");
+    // The store was emptied too.
+    drop(client);
+    assert_eq!(machine.client().list(), []);
+}
+
+#[test]
+fn a_claude_that_wants_all_memory_is_told_as_out_of_memory() {
+    let Some(machine) = Machine::boot() else { return };
+    let mut client = machine.client();
+    let other = machine.spawn(&mut client, ECHO);
+    let hog = machine.spawn(&mut client, "exec tail /dev/zero");
+    let c = client.exit_of(&hog.session);
+    assert_eq!(c, ExitCause::Oom {}, "{}", machine.log());
+    // A kill that is none of the kernel's is told as what it is.
+    let killed = machine.spawn(&mut client, "kill -KILL $$");
+    assert_eq!(client.exit_of(&killed.session), ExitCause::Signal { signal: 9 });
+    talk(&other.leader, "still here");
+}
+
+#[test]
+fn a_fork_bomb_reaches_the_limit_of_its_scope_and_no_further() {
+    let Some(machine) = Machine::boot() else { return };
+    let mut client = machine.client();
+    let bomb = "(while :; do sleep 1000 & done) 2>error; echo full > full; exec cat";
+    let started = machine.spawn(&mut client, bomb);
+    machine.written(&started.session, "full");
+    let scope = format!("synthesis-{}.scope", started.session);
+    let tasks = machine.systemctl(&["show", "--value", "--property=TasksCurrent", &scope]);
+    let tasks: u64 = tasks.parse().unwrap();
+    assert!((60..=64).contains(&tasks), "{tasks} tasks");
+    let other = machine.spawn(&mut client, ECHO);
+    talk(&other.leader, "room for others");
+    assert_eq!(client.end(&started.session), ExitCause::Signal { signal: 9 });
+    until("one scope", || (machine.scopes().lines().count() == 1).then_some(()));
+}
+
+#[test]
+fn a_grandchild_that_became_a_daemon_dies_with_the_scope() {
+    let Some(machine) = Machine::boot() else { return };
+    let mut client = machine.client();
+    let script = "setsid sh -c 'sleep 1000 & echo $! > orphan' < /dev/null > /dev/null 2>&1
+        read -r line; exit 7";
+    let started = machine.spawn(&mut client, script);
+    let orphan: u32 = machine.written(&started.session, "orphan").parse().unwrap();
+    assert!(machine.container.has_process(orphan));
+    nix::unistd::write(&started.leader, b"end\n").unwrap();
+    assert_eq!(client.exit_of(&started.session), ExitCause::Code { code: 7 });
+    assert!(!machine.container.has_process(orphan));
+}
+
+#[test]
+fn a_scope_without_a_record_is_killed_and_a_foreign_unit_left() {
+    let Some(machine) = Machine::boot() else { return };
+    drop(machine.client());
+    let scope = |unit: &str| {
+        let command = ["systemd-run", "--quiet", "--scope", "--slice=synthesis-sessions.slice"];
+        let unit = format!("--unit={unit}");
+        machine.container.start(&[&command[..], &[&unit, "sleep", "1000"]].concat())
+    };
+    let ours = format!("synthesis-{}", SessionId::random());
+    let mut lost = scope(&ours);
+    let mut foreign = scope("synthesis-somebody");
+    until("two scopes", || (machine.scopes().lines().count() == 2).then_some(()));
+    machine.systemctl(&["restart", SERVICE]);
+    drop(machine.client());
+    assert!(!lost.wait().unwrap().success());
+    assert!(foreign.try_wait().unwrap().is_none());
+    assert!(machine.scopes().contains("synthesis-somebody.scope"));
+    machine.systemctl(&["stop", "synthesis-somebody.scope"]);
+    foreign.wait().unwrap();
+}
+
+#[test]
+fn a_scope_that_cannot_be_made_is_a_failed_start_and_its_conversation_is_free() {
+    let Some(machine) = Machine::boot() else { return };
+    let mut client = machine.client();
+    let mut request = machine.request(ECHO);
+    let unit = format!("--unit=synthesis-{}.scope", request.session);
+    let command = ["systemd-run", "--quiet", "--scope", "--slice=synthesis-sessions.slice", &unit];
+    let mut holder = machine.container.start(&[&command[..], &["sleep", "1000"]].concat());
+    until("the name is taken", || (machine.scopes().lines().count() == 1).then_some(()));
+    let (code, message) = client.spawn(&request).err().unwrap();
+    assert_eq!(code, RefusalCode::StartFailed);
+    assert!(message.contains("scope"), "{message}");
+    // What had the name is none of a session.
+    holder.wait().unwrap();
+    request.session = SessionId::random();
+    let started = client.spawn(&request).unwrap();
+    talk(&started.leader, "free");
+}
+
+#[test]
+fn systemd_hears_that_the_loop_turns_while_nothing_happens() {
+    let Some(machine) = Machine::boot() else { return };
+    // Returns when systemd has heard READY=1.
+    machine.systemctl(&["start", SERVICE]);
+    let heard = || {
+        machine.systemctl(&["show", "--value", "--property=WatchdogTimestampMonotonic", SERVICE])
+    };
+    let (first, pid) = (heard(), machine.main_pid());
+    until("the watchdog's next sign", || (heard() != first).then_some(()));
+    // Else the sign is that of the next one.
+    assert_eq!(machine.main_pid(), pid);
+}
+
+/// Spawn request to `started`; `cargo test --test hostile -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn time_to_started() {
+    let Some(machine) = Machine::boot() else { return };
+    let mut client = machine.client();
+    let mut times: Vec<u128> = (0..20)
+        .map(|_| {
+            let request = machine.request("exec cat");
+            let begin = std::time::Instant::now();
+            let started = client.spawn(&request).unwrap();
+            let time = begin.elapsed().as_micros();
+            client.end(&started.session);
+            time
+        })
+        .collect();
+    times.sort_unstable();
+    eprintln!("started in {} us (median), {} to {}", times[10], times[0], times[19]);
+}
+
+/// Puts a pidfd of process `victim` in the place of a session's, and a lot that is nobody's.
+const FORGE: &str = r#"
+import os, socket, sys
+session, victim = sys.argv[1], int(sys.argv[2])
+manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+manager.connect(os.environ["NOTIFY_SOCKET"])
+manager.send(f"FDSTOREREMOVE=1\nFDNAME={session}.pidfd\n".encode())
+null = os.open("/dev/null", os.O_RDONLY)
+for name, fd in [
+    (f"{session}.pidfd", os.pidfd_open(victim)),
+    ("a" * 26 + ".leader", null),
+    ("odd name", null),
+    (f"{session}.", null),
+    ("a" * 26 + ".facts", null),
+    ("b" * 26 + ".pidfd", os.pidfd_open(victim)),
+]:
+    message = f"FDSTORE=1\nFDPOLL=0\nFDNAME={name}\n".encode()
+    socket.send_fds(manager, [message], [fd])
+"#;
+
+#[test]
+fn a_record_that_does_not_fit_kills_nothing_and_is_not_served() {
+    let Some(machine) = Machine::boot() else { return };
+    if !machine.container.run(&["python3", "-c", "import os; os.pidfd_open(1)"]).status.success() {
+        tests::harness::skip("needs a python3 with pidfd_open");
+        return;
+    }
+    let mut client = machine.client();
+    let request = machine.request(ECHO);
+    let forged = client.spawn(&request).unwrap();
+    let honest = machine.spawn(&mut client, ECHO);
+    drop(client);
+
+    // Only a process of the unit is heard by systemd: this one is its reload.
+    fs::write(machine.container.path("/forge.py"), FORGE).unwrap();
+    let drop_in = machine.container.path("/run/systemd/system/synthesis-spawnd.service.d");
+    fs::create_dir_all(&drop_in).unwrap();
+    let victim = honest.pid;
+    let unit = format!(
+        "[Service]\nNotifyAccess=all\nExecReload=/usr/bin/env python3 /forge.py {} {victim}\n",
+        forged.session
+    );
+    fs::write(drop_in.join("forge.conf"), unit).unwrap();
+    machine.systemctl(&["daemon-reload"]);
+    machine.systemctl(&["reload", SERVICE]);
+    machine.systemctl(&["restart", SERVICE]);
+
+    let mut client = machine.client();
+    let listed: Vec<SessionId> = client.list().into_iter().map(|listed| listed.session).collect();
+    assert_eq!(listed, [honest.session.clone()]);
+    machine.waits_for_log("1 sessions are left alone");
+    for pid in [forged.pid, honest.pid] {
+        assert!(machine.container.has_process(pid));
+    }
+    talk(&adopt(&mut client, &honest.session), "unharmed");
+    // Its conversation has a claude, if not one that is served.
+    let mut again = machine.request(ECHO);
+    again.conversation = request.conversation;
+    assert_eq!(client.spawn(&again).err().unwrap().0, RefusalCode::StillRunning);
+    again.conversation = conversation();
+    again.session = forged.session.clone();
+    assert_eq!(client.spawn(&again).err().unwrap().0, RefusalCode::StillRunning);
+    assert!(machine.container.has_process(forged.pid));
+    machine.systemctl(&["stop", SERVICE]);
+    assert!(!machine.container.has_process(forged.pid));
+}

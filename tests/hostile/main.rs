@@ -1,0 +1,6 @@
+//! Attacks on the real daemons, as root with real uids: what a hostile frontd can send, what a
+//! hostile claude can try from inside its sandbox, what a hostile workspace can bring.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is its job")]
+
+mod lifecycle;
