@@ -20,12 +20,15 @@ pub struct Environment {
     pub state: AbsolutePath,
     pub claude: Option<PathBuf>,
     pub config: Config,
+    /// Given to the spawnd of `frontd dev` instead of what dev composes.
+    pub spawnd_config: Option<PathBuf>,
 }
 
 impl Environment {
     /// # Errors
     /// Names the variable or file that is wrong.
     pub fn read() -> anyhow::Result<Self> {
+        let mut spawnd_config = None;
         let config = match variable("SYNTHESIS_CONFIG")? {
             Some(folder) => {
                 let folder = PathBuf::from(folder);
@@ -34,6 +37,7 @@ impl Environment {
                     "SYNTHESIS_CONFIG={} is no folder",
                     folder.display()
                 );
+                spawnd_config = Some(folder.join("spawnd.toml")).filter(|file| file.exists());
                 let file = folder.join("frontd.toml");
                 if file.exists() { Config::load(&file)? } else { Config::default() }
             }
@@ -45,6 +49,7 @@ impl Environment {
             state: state_folder()?,
             claude: variable("SYNTHESIS_CLAUDE")?.map(PathBuf::from),
             config,
+            spawnd_config,
         })
     }
 }

@@ -24,7 +24,7 @@ pub fn run(spawnd: PathBuf, user: Option<String>) -> anyhow::Result<()> {
         None => User::from_uid(Uid::effective())?.context("the calling user has no name")?,
     };
     let state = &environment.state;
-    for folder in ["frontd", "run"] {
+    for folder in ["frontd", "run/bridge", "workspace"] {
         let path = state.as_path().join(folder);
         std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
     }
@@ -36,6 +36,6 @@ pub fn run(spawnd: PathBuf, user: Option<String>) -> anyhow::Result<()> {
         terminal: TerminalSize::new(40, 120)?,
         policy_set_key: std::env::var_os("ANTHROPIC_API_KEY").is_some_and(|key| !key.is_empty()),
     };
-    let listeners = Listeners::bind(&environment, &state.as_path().join("run/bridge.sock"))?;
+    let listeners = Listeners::bind(&environment, &state.as_path().join("run/bridge/bridge.sock"))?;
     serve::block_on(serve::run(environment, site, listeners, Address::Path(spawnd)))
 }

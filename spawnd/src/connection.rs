@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, getsockopt, sendmsg, sockopt};
 use proto::limits;
-use proto::spawn::{DecodeError, FromFrontd, FromSpawnd, decode, encode};
+use proto::spawn::{Call, DecodeError, FromFrontd, FromSpawnd, Proof, decode, encode};
 
 use crate::sys::message;
 
@@ -64,19 +64,24 @@ impl Connection {
         Ok(getsockopt(&self.socket, sockopt::PeerCredentials)?.uid())
     }
 
-    /// The next packet; `None` when there is none now. `buffer` is the limit of a packet.
+    /// The next packet; `None` when there is none now. `buffer` is the limit of a packet. Only a
+    /// spawn that announces a peer's socket may bring a descriptor, and only one.
     ///
     /// # Errors
     /// [`Broken`]: the connection must end. No descriptor of the packet stays open.
-    pub fn receive(&self, buffer: &mut [u8]) -> Result<Option<FromFrontd>, Broken> {
+    pub fn receive(
+        &self,
+        buffer: &mut [u8],
+    ) -> Result<Option<(FromFrontd, Option<OwnedFd>)>, Broken> {
         let received = match message::receive(self.socket.as_fd(), buffer) {
             Ok(received) => received,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(None),
             Err(error) => return Err(Broken::Receive(error)),
         };
-        if !received.fds.is_empty() {
-            return Err(Broken::Descriptors(received.fds.len()));
+        let mut fds = received.fds;
+        if fds.len() > 1 {
+            return Err(Broken::Descriptors(fds.len()));
         }
         if received.truncated {
             return Err(Broken::Truncated);
@@ -85,7 +90,11 @@ impl Connection {
         if received.len == 0 {
             return Err(Broken::Closed);
         }
-        Ok(Some(decode(buffer.get(..received.len).unwrap_or_default())?))
+        let packet = decode(buffer.get(..received.len).unwrap_or_default())?;
+        match (fds.pop(), announces_peer(&packet)) {
+            (Some(_), false) => Err(Broken::Descriptors(1)),
+            (fd, _) => Ok(Some((packet, fd))),
+        }
     }
 
     /// Queues one packet, with a descriptor if there is one to hand over.
@@ -101,5 +110,16 @@ impl Connection {
         sendmsg::<UnixAddr>(self.socket.as_raw_fd(), &[IoSlice::new(&bytes)], rights, flags, None)
             .map_err(Broken::Send)?;
         Ok(())
+    }
+}
+
+fn announces_peer(packet: &FromFrontd) -> bool {
+    match packet {
+        FromFrontd::Request { call: Call::Spawn(spawn), .. } => spawn.proof == Proof::Peer,
+        FromFrontd::Hello { .. }
+        | FromFrontd::Request {
+            call: Call::Signal { .. } | Call::List { .. } | Call::Adopt { .. } | Call::Forget { .. },
+            ..
+        } => false,
     }
 }

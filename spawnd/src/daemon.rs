@@ -15,7 +15,9 @@ use proto::limits;
 use crate::connection::Broken;
 use crate::family::Surroundings;
 use crate::folder::{Folders, Owner};
-use crate::policy::Policy;
+use crate::homes::Homes;
+use crate::lookup::Lookups;
+use crate::policy::{Pace, Policy};
 use crate::recovery::Recovery;
 use crate::scope::Scopes;
 use crate::server::{Doors, Entrance};
@@ -42,7 +44,9 @@ pub enum Error {
 /// Everything that the daemon has.
 pub struct Daemon {
     pub(crate) policy: Policy,
+    pub(crate) pace: Pace,
     pub(crate) folders: Folders,
+    pub(crate) homes: Homes,
     /// The program that starts every session, by the file opened at start.
     pub(crate) launch: OwnedFd,
     pub(crate) as_root: bool,
@@ -51,6 +55,7 @@ pub struct Daemon {
     /// When the first session's first process started: what is older was never a session's.
     pub(crate) oldest_start: u64,
     pub(crate) sweeps: Sweeps,
+    pub(crate) lookups: Lookups,
     pub(crate) doors: Doors,
     /// Parts of the sandbox whose lack was logged; launch knows about ten.
     pub(crate) missing: Vec<String>,
@@ -86,12 +91,15 @@ enum Source {
     Inbox(SessionId),
     Memory(SessionId),
     Child(SessionId),
+    Lookup(SessionId),
 }
 
 impl Daemon {
     pub fn new(
         policy: Policy,
+        pace: Pace,
         folders: Folders,
+        homes: Homes,
         launch: OwnedFd,
         as_root: bool,
         doors: Doors,
@@ -100,13 +108,16 @@ impl Daemon {
         let ceiling = process::mark_ceiling();
         Self {
             policy,
+            pace,
             folders,
+            homes,
             launch,
             as_root,
             ceiling,
             table: Table::default(),
             oldest_start: u64::MAX,
             sweeps: Sweeps::default(),
+            lookups: Lookups::default(),
             doors,
             missing: Vec::new(),
             buffer: vec![0; limits::SPAWN_PACKET],
@@ -132,6 +143,7 @@ impl Daemon {
         loop {
             let now = Instant::now();
             self.expire(now);
+            self.expire_lookups(now);
             self.expire_greetings(now);
             self.report(now);
             if self.is_over(now)? {
@@ -153,6 +165,7 @@ impl Daemon {
             Source::Inbox(id) => self.read_inbox(id, now),
             Source::Memory(id) => self.look_at_memory(id),
             Source::Child(id) => self.child_gone(id, now),
+            Source::Lookup(id) => self.read_lookup(id, now),
         }
     }
 
@@ -215,7 +228,7 @@ impl Daemon {
     fn started(&self) -> std::collections::HashSet<Pid> {
         let first = self.table.iter().filter_map(|(_, session)| session.child());
         let first = first.filter(|child| child.kin == Kin::Own);
-        first.map(|child| child.pid).chain(self.sweeps.pids()).collect()
+        first.map(|child| child.pid).chain(self.sweeps.pids()).chain(self.lookups.pids()).collect()
     }
 
     /// Folders of a daemon that was killed, and what may still run of its sessions.
@@ -260,6 +273,7 @@ impl Daemon {
             | Source::Greeting(_)
             | Source::Status(_)
             | Source::Inbox(_)
+            | Source::Lookup(_)
             | Source::Child(_) => PollFlags::POLLIN,
         };
         let mut fds: Vec<PollFd<'_>> =
@@ -285,6 +299,8 @@ impl Daemon {
             let connection = &greeting.connection;
             sources.push((connection.as_fd(), Source::Greeting(connection.serial)));
         }
+        let lookups = self.lookups.sources();
+        sources.extend(lookups.map(|(pipe, id)| (pipe, Source::Lookup(id))));
         for (id, session) in self.table.live() {
             if let Some(child) = session.child() {
                 // First, for it may be gone with the group when the child was waited for.
@@ -313,15 +329,15 @@ impl Daemon {
     fn timeout(&self, now: Instant) -> PollTimeout {
         let sessions = self.table.live().filter_map(|(_, session)| session.next_deadline());
         let greetings = self.doors.greetings.iter().map(|greeting| greeting.deadline);
+        let work = self.sweeps.next_deadline().into_iter().chain(self.lookups.next_deadline());
         let closing = self.is_closing().then(|| now + CLOSING_LOOK);
         let own = [
-            self.sweeps.next_deadline(),
             self.recovery.store.next_deadline(),
             self.watchdog.map(|(_, next)| next),
             self.accept_at,
             closing,
         ];
-        let next = sessions.chain(greetings).chain(own.into_iter().flatten()).min();
+        let next = sessions.chain(greetings).chain(work).chain(own.into_iter().flatten()).min();
         match next {
             None => PollTimeout::NONE,
             Some(next) => {

@@ -1,4 +1,4 @@
-//! The folders of the state directory. Those that spawnd works in are its own and nobody else can
+//! The folders of the run directory. Those that spawnd works in are its own and nobody else can
 //! write there; what it gives to a user it makes whole first, gives away last, and never enters
 //! again: emptying a session's folder is the work of `launch --sweep`, as that user.
 
@@ -17,7 +17,6 @@ use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmod, fchmodat, fstat, fst
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, geteuid, unlinkat};
 use proto::ids::{AbsolutePath, SessionId};
 
-use crate::dev_policy::Settings;
 use crate::lock::Locks;
 use crate::refusal::Refusal;
 
@@ -36,11 +35,11 @@ pub enum Error {
     Owner { path: String, owner: u32, wanted: u32 },
     #[error("folder {path} can be written by others")]
     Writable { path: String },
-    #[error("folder {path} is closed to user {user}")]
-    Closed { path: String, user: String },
-    #[error("state folder's path is too long for a socket: {over} bytes too many")]
+    #[error("folder {path} is closed to other users")]
+    Closed { path: String },
+    #[error("run folder's path is too long for a socket: {over} bytes too many")]
     TooLong { over: usize },
-    #[error("another spawnd uses state folder {0}")]
+    #[error("another spawnd uses run folder {0}")]
     Locked(AbsolutePath),
 }
 
@@ -62,37 +61,26 @@ pub struct Folders {
 }
 
 impl Folders {
-    /// Makes what is missing of the state directory and proves the rest fit. Start only: blocks.
+    /// Makes what is missing of the run directory and proves the rest fit. Start only: blocks.
     ///
     /// # Errors
     /// [`Error`] names the folder and what is wrong with it.
-    pub fn open(settings: &Settings) -> Result<Self, Error> {
-        let state = &settings.state;
-        let path = format!("{state}/run/sessions");
+    pub fn open(run: &AbsolutePath, as_root: bool) -> Result<Self, Error> {
+        let path = format!("{run}/sessions");
         let longest = path.len() + 1 + 26 + LONGEST_SOCKET.len();
         if longest > SOCKET_PATH {
             return Err(Error::TooLong { over: longest - SOCKET_PATH });
         }
-        let (outer, listed) = if settings.as_root { (0o755, 0o711) } else { (0o700, 0o700) };
-        let failed = |source| Error::Make { path: state.to_string(), source };
-        DirBuilder::new().recursive(true).mode(outer).create(state.as_path()).map_err(failed)?;
-        if settings.as_root {
-            reachable(state, settings.account.user.as_str())?;
+        let (outer, listed) = if as_root { (0o755, 0o711) } else { (0o700, 0o700) };
+        let top = own_tree(run, outer)?;
+        if as_root {
+            reachable(run)?;
         }
-        let top = File::open(state.as_path()).map_err(failed)?;
-        prove_own(&fstat(&top).map_err(|e| failed(e.into()))?, state.as_str())?;
-
-        let run = own_folder(top.as_fd(), "run", outer, &format!("{state}/run"))?;
-        let lock = lock(run.as_fd(), state)?;
-        let sessions = own_folder(run.as_fd(), "sessions", listed, &path)?;
-        let locks = own_folder(run.as_fd(), "locks", 0o700, &format!("{state}/run/locks"))?;
+        let lock = lock(top.as_fd(), run)?;
+        let sessions = own_folder(top.as_fd(), "sessions", listed, &path)?;
+        let locks = own_folder(top.as_fd(), "locks", 0o700, &format!("{run}/locks"))?;
         let locks = Locks::new(locks);
-        let owner = Owner { uid: settings.account.uid.get(), gid: settings.account.gid };
-        users_folder(top.as_fd(), "workspace", owner, state)?;
-        if settings.as_root {
-            users_folder(top.as_fd(), "home", owner, state)?;
-        }
-        Ok(Self { sessions, locks, path, as_root: settings.as_root, _lock: lock })
+        Ok(Self { sessions, locks, path, as_root, _lock: lock })
     }
 
     /// The folder of one session.
@@ -158,7 +146,7 @@ impl Folders {
     }
 }
 
-fn open_folder(parent: BorrowedFd<'_>, name: &str) -> nix::Result<OwnedFd> {
+pub(crate) fn open_folder(parent: BorrowedFd<'_>, name: &str) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     openat(parent, name, flags, Mode::empty())
 }
@@ -176,7 +164,7 @@ fn notify_socket(folder: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
 }
 
 /// A folder below `parent` that is ours alone, with `mode`.
-fn own_folder(
+pub(crate) fn own_folder(
     parent: BorrowedFd<'_>,
     name: &str,
     mode: libc::mode_t,
@@ -204,39 +192,25 @@ fn prove_own(stat: &FileStat, path: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A folder in our own one that belongs to the user; made and given away if it is missing.
-fn users_folder(
-    parent: BorrowedFd<'_>,
-    name: &str,
-    owner: Owner,
-    state: &AbsolutePath,
-) -> Result<(), Error> {
-    let path = format!("{state}/{name}");
-    let failed = |e: Errno| Error::Make { path: path.clone(), source: e.into() };
-    match mkdirat(parent, name, Mode::S_IRWXU) {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(errno) => return Err(failed(errno)),
-    }
-    let folder = open_folder(parent, name).map_err(failed)?;
-    let found = fstat(&folder).map_err(failed)?.st_uid;
-    if found == owner.uid {
-        return Ok(());
-    }
-    // Ours still: made a moment ago, or a start was cut short between the two calls.
-    if found != geteuid().as_raw() {
-        return Err(Error::Owner { path, owner: found, wanted: owner.uid });
-    }
-    let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
-    fchown(&folder, uid, gid).map_err(failed)
+/// A folder of ours and, if they are missing, those above it.
+///
+/// # Errors
+/// When it cannot be had, or is not ours alone.
+pub(crate) fn own_tree(folder: &AbsolutePath, mode: libc::mode_t) -> Result<File, Error> {
+    let failed = |source| Error::Make { path: folder.to_string(), source };
+    DirBuilder::new().recursive(true).mode(mode).create(folder.as_path()).map_err(failed)?;
+    let top = File::open(folder.as_path()).map_err(failed)?;
+    prove_own(&fstat(&top).map_err(|e| failed(e.into()))?, folder.as_str())?;
+    Ok(top)
 }
 
-/// Every folder on the way must let the user pass, or each of its sessions would fail.
-fn reachable(state: &AbsolutePath, user: &str) -> Result<(), Error> {
-    for folder in state.as_path().ancestors() {
+/// Every folder on the way must let users pass, or each of their sessions would fail.
+fn reachable(run: &AbsolutePath) -> Result<(), Error> {
+    for folder in run.as_path().ancestors() {
         let path = folder.display().to_string();
         match std::fs::metadata(folder) {
             Ok(found) if found.mode() & 0o001 != 0 => {}
-            Ok(_) => return Err(Error::Closed { path, user: user.to_owned() }),
+            Ok(_) => return Err(Error::Closed { path }),
             Err(source) => return Err(Error::Make { path, source }),
         }
     }
@@ -244,18 +218,17 @@ fn reachable(state: &AbsolutePath, user: &str) -> Result<(), Error> {
 }
 
 /// Two daemons in one folder would sweep each other's sessions.
-fn lock(run: BorrowedFd<'_>, state: &AbsolutePath) -> Result<Flock<File>, Error> {
+fn lock(top: BorrowedFd<'_>, run: &AbsolutePath) -> Result<Flock<File>, Error> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let failed =
-        |e: Errno| Error::Make { path: format!("{state}/run/spawnd.lock"), source: e.into() };
-    let file = openat(run, "spawnd.lock", flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
+    let failed = |e: Errno| Error::Make { path: format!("{run}/spawnd.lock"), source: e.into() };
+    let file = openat(top, "spawnd.lock", flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
     let mut file = File::from(file);
     let deadline = Instant::now() + LOCK_WITHIN;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
             Err((file, Errno::EAGAIN)) if Instant::now() < deadline => file,
-            Err((_, Errno::EAGAIN)) => return Err(Error::Locked(state.clone())),
+            Err((_, Errno::EAGAIN)) => return Err(Error::Locked(run.clone())),
             Err((_, errno)) => return Err(failed(errno)),
         };
         std::thread::sleep(Duration::from_millis(20));

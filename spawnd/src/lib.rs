@@ -1,8 +1,10 @@
 //! The half of Synthesis that starts processes. One thread, one poll(2) loop, nothing that blocks
 //! on a user's behalf.
 //!
-//! A packet comes in at [`server`], whose one table is the whole privileged surface. A `spawn` is
-//! judged by [`policy`], a pure function from request to plan, and done by [`spawn`], which starts
+//! What may be done stands in spawnd.toml ([`config`], [`settle`]), which must be [`trust`]worthy.
+//! A packet comes in at [`server`], whose one table is the whole privileged surface. A `spawn`
+//! shows its [`proof`], waits for the [`lookup`] of its account, is judged by [`policy`], a pure
+//! function from request and facts to plan, and done by [`spawn`], which starts
 //! `launch` with that plan; [`status`] reads what became of it. [`notify`] hears that a session is
 //! ready, [`reap`] that it ended and sees to it that nothing of it is left ([`scope`], or [`family`]
 //! where there is no systemd). What must outlive this process lies in systemd's hands ([`store`],
@@ -11,22 +13,26 @@
 #![deny(unsafe_code)]
 
 pub mod cgroup;
+pub mod config;
 pub mod connection;
 pub mod daemon;
-pub mod dev_policy;
 pub mod family;
 pub mod folder;
+pub mod homes;
 pub mod lock;
 pub mod log;
+pub mod lookup;
 pub mod notify;
 pub mod policy;
 pub mod process;
+pub mod proof;
 pub mod reap;
 pub mod recovery;
 pub mod refusal;
 pub mod scope;
 pub mod server;
 pub mod session;
+pub mod settle;
 pub mod spawn;
 pub mod startup;
 pub mod status;
@@ -34,3 +40,4 @@ pub mod store;
 pub mod sweep;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod trust;

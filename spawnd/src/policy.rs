@@ -2,55 +2,91 @@
 //! What the workspace's path leads to is launch's to see, as the user.
 
 use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use proto::ids::{AbsolutePath, ModelName, UnixUser};
 use proto::launch::{self, Bridge, Demand, Identity, Lifetime, Limits, Plan, Sandbox};
-use proto::spawn::{PermissionMode, Spawn};
+use proto::spawn::{PermissionMode, Proof, Spawn};
 
+use crate::config::{DANGEROUS, Home};
+use crate::lookup::{Entry, Found};
+use crate::proof::Evidence;
 use crate::refusal::Refusal;
+
+/// nobody, and the uids that systemd hands out for as long as a service runs: neither is a
+/// person's, whatever login.defs says.
+const NOBODY: u32 = 65_534;
+const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 
 /// Who may run what. Made once at start.
 pub struct Policy {
     pub users: Vec<UserRule>,
     /// `None`: it was not found at start.
     pub claude: Option<AbsolutePath>,
+    pub claude_arguments: Vec<String>,
     pub channel: AbsolutePath,
+    pub systemd_run: AbsolutePath,
     pub bridge_socket: AbsolutePath,
+    pub state: AbsolutePath,
     pub frontd_uid: u32,
+    pub sandbox: Demand,
+    pub audit: Demand,
+    /// Each session in a scope of its own.
+    pub scopes: bool,
     pub max_sessions: usize,
-    /// Of every session's scope; `None`: sessions have none and end with spawnd.
-    pub scope: Option<ScopeLimits>,
+    /// Audit entries for one peer, before they are counted instead.
+    pub refusals_per_second: u64,
 }
 
 pub struct UserRule {
-    pub account: Account,
+    pub whom: Whom,
+    /// `None`: looked up at each request.
+    pub account: Option<Account>,
+    pub proof: Proof,
     pub roots: Vec<Root>,
     pub permission_modes: Vec<PermissionMode>,
     pub models: Models,
-    pub config_dir: Option<AbsolutePath>,
     pub allowed_tools: Vec<String>,
-    pub trust_project_settings: bool,
+    pub home: Home,
+    pub groups: Vec<String>,
+    pub dangerous_groups: Vec<String>,
+    /// Those of policy and the disclosed credentials.
     pub environment: Vec<(String, String)>,
+    pub scope: ScopeLimits,
+    pub limits: Limits,
+    pub max_sessions: usize,
+    pub trust_project_settings: bool,
+    pub allow_nologin: bool,
+    pub ptrace: bool,
+    pub hidden: Vec<AbsolutePath>,
+    pub visible: Vec<AbsolutePath>,
 }
 
-/// The passwd entry, looked up at start: a look-up may block on a directory server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whom {
+    Name(UnixUser),
+    Group(String),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    pub user: UnixUser,
     /// claude never runs as root, by type.
     pub uid: NonZeroU32,
     pub gid: u32,
     pub home: AbsolutePath,
+    /// Where `home` led when it was looked up.
+    pub real_home: AbsolutePath,
+    pub config_dir: Option<AbsolutePath>,
     pub shell: String,
 }
 
 /// A folder below which workspaces may lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
-    /// As people write it.
-    pub named: AbsolutePath,
-    /// Where that led at start; launch follows no symlink.
-    pub real: AbsolutePath,
+    /// As the file has it, with `{home}` and `{user}`.
+    pub named: String,
+    /// Where that led at start, if nothing was to be replaced; launch follows no symlink.
+    pub real: Option<AbsolutePath>,
 }
 
 pub enum Models {
@@ -60,18 +96,29 @@ pub enum Models {
 
 /// What the judgement needs to know of the present.
 pub struct Facts {
+    /// `None`: policy itself holds the account.
+    pub found: Option<Found>,
+    pub evidence: Evidence,
+    /// Of the user's folder below `state`: whose name this was when the folder was made.
+    pub home_owner: Option<u32>,
     pub live_sessions: usize,
+    pub live_of_user: usize,
     /// The new session's own folder.
     pub folder: AbsolutePath,
     /// This process has root's rights.
     pub drop_root: bool,
+    /// Days since 1970 (shadow(5)).
+    pub today: i64,
 }
 
 /// What is to be done for a request that policy allows.
+#[derive(Clone)]
 pub struct Judgement {
     pub plan: Plan,
     /// Limits of the session's scope; `None` where there are no scopes.
     pub scope: Option<ScopeLimits>,
+    /// The folder `home` is spawnd's to make.
+    pub private_home: bool,
 }
 
 /// What all processes of a session together may use (systemd.resource-control(5)).
@@ -86,46 +133,100 @@ pub struct ScopeLimits {
     pub ip_deny: Vec<String>,
 }
 
+impl Policy {
+    /// Must the account be looked up before it can be judged?
+    ///
+    /// # Errors
+    /// When no entry can name this user, whatever is found.
+    pub fn needs_lookup(&self, user: &UnixUser) -> Result<bool, Refusal> {
+        match self.rule_for(user, None) {
+            Some(rule) => Ok(rule.account.is_none()),
+            None if self.users.iter().any(|r| matches!(r.whom, Whom::Group(_))) => Ok(true),
+            None => Err(Refusal::User(user.clone())),
+        }
+    }
+
+    /// Names of groups whose numbers a look-up must tell.
+    pub fn group_names(&self) -> impl Iterator<Item = &str> {
+        self.users.iter().flat_map(|rule| {
+            let whom = match &rule.whom {
+                Whom::Group(group) => Some(group.as_str()),
+                Whom::Name(_) => None,
+            };
+            whom.into_iter().chain(rule.groups.iter().map(String::as_str))
+        })
+    }
+
+    /// An entry by name beats every entry by group; among these the first counts.
+    fn rule_for(&self, user: &UnixUser, found: Option<&Found>) -> Option<&UserRule> {
+        let named = |rule: &&UserRule| matches!(&rule.whom, Whom::Name(name) if name == user);
+        let grouped = |rule: &&UserRule| match (&rule.whom, found) {
+            (Whom::Group(group), Some(found)) => {
+                found.gids.get(group).is_some_and(|gid| found.member_of.contains(gid))
+            }
+            (Whom::Group(_), None) | (Whom::Name(_), _) => false,
+        };
+        let rule = self.users.iter().find(named);
+        rule.or_else(|| self.users.iter().find(grouped))
+    }
+}
+
 /// What shall be done for `request`, if policy allows it.
 ///
 /// # Errors
 /// The first rule that forbids it.
 pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Judgement, Refusal> {
-    let rule = policy
-        .users
-        .iter()
-        .find(|rule| rule.account.user == request.user)
-        .ok_or_else(|| Refusal::User(request.user.clone()))?;
+    let user = &request.user;
+    let rule =
+        policy.rule_for(user, facts.found.as_ref()).ok_or_else(|| Refusal::User(user.clone()))?;
+    let (account, groups) = match (&rule.account, &facts.found) {
+        (Some(account), _) => (account.clone(), Vec::new()),
+        (None, Some(found)) => {
+            (account(rule, user, found, facts.today)?, groups(rule, user, found)?)
+        }
+        (None, None) => return Err(Refusal::User(user.clone())),
+    };
+    proved(rule.proof, facts.evidence, account.uid.get())?;
+    if facts.home_owner.is_some_and(|owner| owner != account.uid.get()) {
+        return Err(Refusal::Account {
+            user: user.clone(),
+            why: "its uid is not the one that its folder was made for",
+        });
+    }
     if !rule.permission_modes.contains(&request.permission_mode) {
-        let user = request.user.clone();
-        return Err(Refusal::Mode { user, mode: request.permission_mode });
+        return Err(Refusal::Mode { user: user.clone(), mode: request.permission_mode });
     }
     if let (Some(model), Models::Only(models)) = (&request.model, &rule.models)
         && !models.contains(model)
     {
-        return Err(Refusal::Model { user: request.user.clone(), model: model.clone() });
+        return Err(Refusal::Model { user: user.clone(), model: model.clone() });
     }
-    let (workspace, workspace_root) = place(&rule.roots, &request.workspace).ok_or_else(|| {
-        Refusal::Workspace { user: request.user.clone(), workspace: request.workspace.clone() }
-    })?;
+    let (workspace, workspace_root) =
+        place(rule, user, &account, &request.workspace).ok_or_else(|| Refusal::Workspace {
+            user: user.clone(),
+            workspace: request.workspace.clone(),
+        })?;
     let claude = policy.claude.clone().ok_or(Refusal::ClaudeNotFound)?;
     if facts.live_sessions >= policy.max_sessions {
         return Err(Refusal::Full(policy.max_sessions));
     }
+    if facts.live_of_user >= rule.max_sessions {
+        return Err(Refusal::UserFull { user: user.clone(), limit: rule.max_sessions });
+    }
+    let (home, config_dir) = homes(policy, rule, user, &account);
     let plan = Plan {
         version: launch::VERSION,
         build: env!("CARGO_PKG_VERSION").to_owned(),
         session: request.session.clone(),
         conversation: request.conversation,
-        identity: identity(&rule.account, facts.drop_root),
         terminal: request.terminal,
         workspace,
         workspace_root,
         folder: facts.folder,
-        home: rule.account.home.clone(),
-        config_dir: rule.config_dir.clone(),
+        home,
+        config_dir,
         claude,
-        claude_arguments: Vec::new(),
+        claude_arguments: policy.claude_arguments.clone(),
         channel: policy.channel.clone(),
         permission_mode: request.permission_mode,
         model: request.model.clone(),
@@ -133,159 +234,177 @@ pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Judgement
         hooks: request.hooks,
         trust_project_settings: rule.trust_project_settings,
         environment: rule.environment.clone(),
-        lifetime: match policy.scope {
-            Some(_) => Lifetime::OutlivesSpawnd,
-            None => Lifetime::EndsWithSpawnd,
+        lifetime: match policy.scopes {
+            true => Lifetime::OutlivesSpawnd,
+            false => Lifetime::EndsWithSpawnd,
         },
-        limits: Limits { open_files: 524_288, tmp_bytes: 1 << 30, tmp_inodes: 100_000 },
-        sandbox: Sandbox {
-            demand: Demand::BestEffort,
-            hidden: Vec::new(),
-            visible: Vec::new(),
-            ptrace: false,
-        },
+        limits: rule.limits,
+        sandbox: sandbox(policy, rule, &account, facts.drop_root),
         bridge: Bridge {
             socket: policy.bridge_socket.clone(),
             frontd_uid: policy.frontd_uid,
             secret: request.secret.clone(),
         },
+        identity: Identity {
+            user: user.clone(),
+            uid: account.uid.get(),
+            gid: account.gid,
+            groups,
+            shell: account.shell,
+            drop_root: facts.drop_root,
+        },
     };
-    Ok(Judgement { plan, scope: policy.scope.clone() })
+    let scope = policy.scopes.then(|| rule.scope.clone());
+    Ok(Judgement { plan, scope, private_home: rule.home == Home::Private })
 }
 
-fn identity(account: &Account, drop_root: bool) -> Identity {
-    Identity {
-        user: account.user.clone(),
-        uid: account.uid.get(),
-        gid: account.gid,
-        groups: Vec::new(),
-        shell: account.shell.clone(),
-        drop_root,
+/// The account that was found, if it may run sessions.
+fn account(
+    rule: &UserRule,
+    user: &UnixUser,
+    found: &Found,
+    today: i64,
+) -> Result<Account, Refusal> {
+    let refused = |why| Refusal::Account { user: user.clone(), why };
+    let Entry { uid, gid, group, home, real_home, shell, expires } =
+        found.entry.as_ref().ok_or_else(|| refused("there is none of this name"))?;
+    let uid = NonZeroU32::new(*uid).ok_or_else(|| refused("it is root"))?;
+    let people = found.uid_min..=found.uid_max;
+    if uid.get() == NOBODY || DYNAMIC.contains(&uid.get()) || !people.contains(&uid.get()) {
+        return Err(refused("its uid is no person's"));
     }
-}
-
-/// The workspace below the real path of the first root that contains it, and that root.
-fn place(roots: &[Root], workspace: &AbsolutePath) -> Option<(AbsolutePath, AbsolutePath)> {
-    roots.iter().find_map(|root| {
-        if workspace.is_within(&root.real) {
-            return Some((workspace.clone(), root.real.clone()));
-        }
-        let below = workspace.as_path().strip_prefix(root.named.as_path()).ok()?;
-        let moved = root.real.as_path().join(below);
-        // Joining an empty path would leave a trailing slash.
-        let moved = if below.as_os_str().is_empty() { root.real.as_path().into() } else { moved };
-        Some((AbsolutePath::new(moved.to_str()?).ok()?, root.real.clone()))
+    if expires.is_some_and(|day| today >= day) {
+        return Err(refused("it has expired"));
+    }
+    let group = group.as_deref().unwrap_or_default();
+    if (*gid == 0 && !rule.allows("root")) || !rule.allows(group) {
+        return Err(refused("its group is dangerous"));
+    }
+    let shut = matches!(shell.rsplit('/').next(), Some("nologin" | "false"));
+    if shut && !rule.allow_nologin {
+        return Err(refused("its shell lets nobody in"));
+    }
+    // One that claude's Bash tool can use.
+    let shell = if shut || !shell.starts_with('/') { "/bin/sh" } else { shell };
+    Ok(Account {
+        uid,
+        gid: *gid,
+        home: home.clone(),
+        real_home: real_home.clone(),
+        config_dir: None,
+        shell: shell.to_owned(),
     })
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use proto::ids::{ConversationId, Secret, SessionId};
-    use proto::spawn::{Proof, RefusalCode, TerminalSize};
-
-    pub(crate) fn path(text: &str) -> AbsolutePath {
-        AbsolutePath::new(text).unwrap()
-    }
-
-    fn user(name: &str) -> UnixUser {
-        UnixUser::new(name).unwrap()
-    }
-
-    fn policy() -> Policy {
-        Policy {
-            users: vec![UserRule {
-                account: Account {
-                    user: user("al"),
-                    uid: NonZeroU32::new(1000).unwrap(),
-                    gid: 1000,
-                    home: path("/home/al"),
-                    shell: "/bin/sh".to_owned(),
-                },
-                roots: vec![
-                    Root { named: path("/home/al"), real: path("/usr/home/al") },
-                    Root { named: path("/srv/al"), real: path("/srv/al") },
-                ],
-                permission_modes: vec![PermissionMode::AcceptEdits],
-                models: Models::Only(vec![ModelName::new("opus").unwrap()]),
-                config_dir: None,
-                allowed_tools: vec!["Read".to_owned()],
-                trust_project_settings: false,
-                environment: Vec::new(),
-            }],
-            claude: Some(path("/usr/bin/claude")),
-            channel: path("/usr/libexec/channel"),
-            bridge_socket: path("/run/bridge.sock"),
-            frontd_uid: 999,
-            max_sessions: 2,
-            scope: None,
+/// The numbers of the rule's groups.
+fn groups(rule: &UserRule, user: &UnixUser, found: &Found) -> Result<Vec<u32>, Refusal> {
+    let number = |group: &String| {
+        let refused = |why| Refusal::Group { user: user.clone(), group: group.clone(), why };
+        let gid = *found.gids.get(group).ok_or_else(|| refused("is not known here"))?;
+        if gid == 0 && !rule.allows("root") {
+            return Err(refused("is root's"));
         }
-    }
+        Ok(gid)
+    };
+    rule.groups.iter().map(number).collect()
+}
 
-    pub(crate) fn request() -> Spawn {
-        Spawn {
-            session: SessionId::random(),
-            conversation: ConversationId("6f2b0f8e-58a5-4f4e-9c42-0b8a3a1f8a11".parse().unwrap()),
-            user: user("al"),
-            proof: Proof::None,
-            workspace: path("/srv/al/x"),
-            permission_mode: PermissionMode::AcceptEdits,
-            model: None,
-            terminal: TerminalSize::new(40, 100).unwrap(),
-            hooks: true,
-            secret: Secret::random(),
-        }
-    }
-
-    fn verdict(change: impl FnOnce(&mut Policy, &mut Spawn, &mut Facts)) -> Result<Plan, Refusal> {
-        let (mut policy, mut request) = (policy(), request());
-        let mut facts = Facts { live_sessions: 0, folder: path("/run/s/x"), drop_root: true };
-        change(&mut policy, &mut request, &mut facts);
-        judge(&policy, &request, facts).map(|judgement| judgement.plan)
-    }
-
-    fn code(change: impl FnOnce(&mut Policy, &mut Spawn, &mut Facts)) -> RefusalCode {
-        verdict(change).err().unwrap().code()
-    }
-
-    #[test]
-    fn what_policy_allows_becomes_a_plan() {
-        let plan = verdict(|_, _, _| {}).ok().unwrap();
-        assert_eq!(plan.identity.uid, 1000);
-        assert!(plan.identity.drop_root && plan.identity.groups.is_empty());
-        assert_eq!(plan.workspace, path("/srv/al/x"));
-        assert_eq!(plan.workspace_root, path("/srv/al"));
-    }
-
-    #[test]
-    fn each_rule_refuses_with_its_code() {
-        assert_eq!(code(|_, r, _| r.user = user("root")), RefusalCode::UserNotAllowed);
-        let bypass = PermissionMode::BypassPermissions;
-        assert_eq!(code(|_, r, _| r.permission_mode = bypass), RefusalCode::NotAllowed);
-        let model = Some(ModelName::new("other").unwrap());
-        assert_eq!(code(|_, r, _| r.model = model), RefusalCode::NotAllowed);
-        assert_eq!(code(|p, _, _| p.claude = None), RefusalCode::ClaudeMissing);
-        assert_eq!(code(|_, _, f| f.live_sessions = 2), RefusalCode::Busy);
-    }
-
-    #[test]
-    fn a_workspace_outside_every_root_is_refused() {
-        for outside in ["/", "/srv", "/srv/alice", "/srv/al2/x", "/etc", "/home/albert"] {
-            let refused = code(|_, r, _| r.workspace = path(outside));
-            assert_eq!(refused, RefusalCode::WorkspaceNotAllowed, "{outside}");
-        }
-    }
-
-    #[test]
-    fn a_root_behind_a_symlink_is_replaced_by_where_it_leads() {
-        for (asked, real) in [
-            ("/home/al", "/usr/home/al"),
-            ("/home/al/a/b", "/usr/home/al/a/b"),
-            ("/usr/home/al/a", "/usr/home/al/a"),
-        ] {
-            let plan = verdict(|_, r, _| r.workspace = path(asked)).ok().unwrap();
-            assert_eq!(plan.workspace, path(real));
-            assert_eq!(plan.workspace_root, path("/usr/home/al"));
-        }
+impl UserRule {
+    fn allows(&self, group: &str) -> bool {
+        !DANGEROUS.contains(&group) || self.dangerous_groups.iter().any(|named| named == group)
     }
 }
+
+fn proved(demanded: Proof, evidence: Evidence, uid: u32) -> Result<(), Refusal> {
+    match (demanded, evidence) {
+        (Proof::None, _) => Ok(()),
+        (Proof::Peer, Evidence::Peer(peer)) if peer == uid => Ok(()),
+        (Proof::Peer, Evidence::Peer(_)) => Err(Refusal::NotProved("the client is another user")),
+        (Proof::Peer, Evidence::Unfit(why)) => Err(Refusal::NotProved(why)),
+        (Proof::Peer, Evidence::None) => Err(Refusal::NotProved("no client's socket came with it")),
+    }
+}
+
+/// HOME and `CLAUDE_CONFIG_DIR`.
+fn homes(
+    policy: &Policy,
+    rule: &UserRule,
+    user: &UnixUser,
+    account: &Account,
+) -> (AbsolutePath, Option<AbsolutePath>) {
+    let own = |name| AbsolutePath::new(format!("{}/users/{user}/{name}", policy.state));
+    match (rule.home, own("home"), own("claude")) {
+        (Home::Private, Ok(home), Ok(claude)) => (home, Some(claude)),
+        (Home::Private | Home::Real, _, _) => (account.home.clone(), account.config_dir.clone()),
+    }
+}
+
+/// Without root's rights nothing can be hidden.
+fn sandbox(policy: &Policy, rule: &UserRule, account: &Account, as_root: bool) -> Sandbox {
+    let mut hidden = rule.hidden.clone();
+    if as_root {
+        hidden.push(policy.state.clone());
+        if rule.home == Home::Private {
+            hidden.push(account.real_home.clone());
+        }
+    }
+    Sandbox { demand: policy.sandbox, hidden, visible: rule.visible.clone(), ptrace: rule.ptrace }
+}
+
+/// The workspace below the real path of the first root that contains it, and that root.
+fn place(
+    rule: &UserRule,
+    user: &UnixUser,
+    account: &Account,
+    workspace: &AbsolutePath,
+) -> Option<(AbsolutePath, AbsolutePath)> {
+    let filled = |text: &str, home: &AbsolutePath| {
+        AbsolutePath::new(text.replace("{home}", home.as_str()).replace("{user}", user.as_str()))
+            .ok()
+    };
+    rule.roots.iter().find_map(|root| {
+        let named = filled(&root.named, &account.home)?;
+        let real = root.real.clone().or_else(|| filled(&root.named, &account.real_home))?;
+        if workspace.is_within(&real) {
+            return Some((workspace.clone(), real));
+        }
+        let below = workspace.as_path().strip_prefix(named.as_path()).ok()?;
+        let moved = real.as_path().join(below);
+        // Joining an empty path would leave a trailing slash.
+        let moved = if below.as_os_str().is_empty() { real.as_path().into() } else { moved };
+        Some((AbsolutePath::new(moved.to_str()?).ok()?, real))
+    })
+}
+
+/// A token bucket for spawns. Time comes in.
+pub struct Pace {
+    /// Of one token.
+    every: Duration,
+    /// What an empty bucket takes to fill.
+    room: Duration,
+    /// When it will be full again.
+    full_at: Instant,
+}
+
+impl Pace {
+    /// Both are positive.
+    pub fn new(per_second: u64, burst: u64, now: Instant) -> Self {
+        let every = Duration::from_nanos(1_000_000_000 / per_second.max(1));
+        let burst = u32::try_from(burst).unwrap_or(u32::MAX);
+        Self { every, room: every.saturating_mul(burst), full_at: now }
+    }
+
+    /// # Errors
+    /// When spawns come too fast.
+    pub fn take(&mut self, now: Instant) -> Result<(), Refusal> {
+        let full_at = self.full_at.max(now) + self.every;
+        if full_at.saturating_duration_since(now) > self.room {
+            return Err(Refusal::Pace);
+        }
+        self.full_at = full_at;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

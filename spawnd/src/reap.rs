@@ -117,8 +117,12 @@ impl Daemon {
                 (Ok(ended), Some(id)) => {
                     self.first_process_gone(&id, ended.cause, ended.usage, now);
                 }
-                // Else an adopted orphan, of which waiting for it was all.
-                (Ok(_), None) => drop(self.sweeps.ended(&self.folders, pid, now)),
+                (Ok(_), None) => {
+                    if !self.lookups.ended(pid) {
+                        // Else an adopted orphan, of which waiting for it was all.
+                        self.sweeps.ended(&self.folders, pid, now);
+                    }
+                }
                 (Err(error), _) => {
                     log::error(format_args!("wait: {error}"));
                     break;

@@ -17,16 +17,30 @@ pub enum Refusal {
     NoSession(SessionId),
     #[error("policy names no user {0}")]
     User(UnixUser),
+    #[error("account {user} may not run sessions: {why}")]
+    Account { user: UnixUser, why: &'static str },
+    #[error("group {group} of user {user} {why}")]
+    Group { user: UnixUser, group: String, why: &'static str },
+    #[error("not proved: {0}")]
+    NotProved(&'static str),
+    #[error("look-up of account {user} {why}")]
+    Lookup { user: UnixUser, why: &'static str },
+    #[error("too many look-ups are under way")]
+    Lookups,
+    #[error("spawns come too fast")]
+    Pace,
     #[error("user {user} may not use permission mode {}", mode.as_str())]
     Mode { user: UnixUser, mode: PermissionMode },
     #[error("user {user} may not use model {model}")]
     Model { user: UnixUser, model: ModelName },
     #[error("workspace {workspace} is outside the roots of user {user}")]
     Workspace { user: UnixUser, workspace: AbsolutePath },
-    #[error("claude was not on PATH when spawnd started")]
+    #[error("policy names no claude")]
     ClaudeNotFound,
     #[error("{0} sessions run, which is the limit")]
     Full(usize),
+    #[error("{limit} sessions of user {user} run, which is the limit")]
+    UserFull { user: UnixUser, limit: usize },
     #[error("spawnd is ending")]
     Closing,
     /// launch looked at the user's world and stopped.
@@ -54,14 +68,20 @@ impl Refusal {
                 RefusalCode::StillRunning
             }
             Self::NoSession(_) => RefusalCode::NoSession,
-            Self::User(_) => RefusalCode::UserNotAllowed,
+            Self::User(_) | Self::Account { .. } | Self::Group { .. } => {
+                RefusalCode::UserNotAllowed
+            }
+            Self::NotProved(_) => RefusalCode::NotProved,
             Self::Mode { .. } | Self::Model { .. } => RefusalCode::NotAllowed,
             Self::Workspace { .. } => RefusalCode::WorkspaceNotAllowed,
             Self::ClaudeNotFound => RefusalCode::ClaudeMissing,
-            Self::Full(_) | Self::Closing => RefusalCode::Busy,
+            Self::Full(_) | Self::UserFull { .. } | Self::Lookups | Self::Pace | Self::Closing => {
+                RefusalCode::Busy
+            }
             Self::Launch { code, .. } => *code,
-            Self::LaunchStep { .. }
+            Self::Lookup { .. }
             | Self::Scope
+            | Self::LaunchStep { .. }
             | Self::LaunchSilent
             | Self::LaunchGarbled
             | Self::Deadline(_)

@@ -5,7 +5,7 @@
 //! answered `in_use` (as the answer to request 0) and closed.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::Signal as Unix;
 use proto::ids::SessionId;
@@ -14,7 +14,10 @@ use proto::spawn::{Answer, Call, Event, FromFrontd, FromSpawnd, Signal, Spawn, V
 
 use crate::connection::{Broken, Connection};
 use crate::daemon::Daemon;
+use crate::folder::Owner;
+use crate::lookup::Found;
 use crate::policy::{self, Facts, Judgement};
+use crate::proof::{self, Evidence};
 use crate::refusal::Refusal;
 use crate::session::{Course, Origin, Outcome, Running, State};
 use crate::{log, spawn, sys};
@@ -89,9 +92,15 @@ impl Doors {
 
 impl Daemon {
     /// THE PRIVILEGED SURFACE. Whatever a frontd can make this process do is a line here.
-    fn perform(&mut self, call: Call, origin: Origin, now: Instant) -> Result<Reply, Refusal> {
+    fn perform(
+        &mut self,
+        call: Call,
+        socket: Option<OwnedFd>,
+        origin: Origin,
+        now: Instant,
+    ) -> Result<Reply, Refusal> {
         match call {
-            Call::Spawn(request) => self.spawn(&request, origin, now),
+            Call::Spawn(request) => self.spawn(request, socket, origin, now),
             Call::Signal { session, signal } => self.signal(&session, signal, now),
             Call::List { after } => Ok(self.list(after.as_ref())),
             Call::Adopt { session } => self.adopt(session),
@@ -99,23 +108,62 @@ impl Daemon {
         }
     }
 
-    fn spawn(&mut self, request: &Spawn, origin: Origin, now: Instant) -> Result<Reply, Refusal> {
+    /// Judges a request now, or after its account was looked up.
+    fn spawn(
+        &mut self,
+        request: Box<Spawn>,
+        socket: Option<OwnedFd>,
+        origin: Origin,
+        now: Instant,
+    ) -> Result<Reply, Refusal> {
         if self.is_closing() {
             return Err(Refusal::Closing);
         }
         self.table.admit(&request.session, request.conversation, &request.user)?;
+        self.lookups.admit(&request.session, request.conversation, &request.user)?;
         let strangers = &self.recovery.strangers;
         if self.sweeps.holds(&request.session) || strangers.contains(&request.session) {
-            return Err(Refusal::SessionUsed(request.session.clone()));
+            return Err(Refusal::SessionUsed(request.session));
         }
+        self.pace.take(now)?;
+        let evidence = socket.as_ref().map_or(Evidence::None, proof::examine);
+        if self.policy.needs_lookup(&request.user)? {
+            let groups = self.policy.group_names();
+            self.lookups.start(&self.launch, groups, (request, evidence, origin), now)?;
+            return Ok(Reply::Later);
+        }
+        self.begin(&request, evidence, None, origin, now)
+    }
+
+    /// Judges a request whose account is known, and does what was judged.
+    fn begin(
+        &mut self,
+        request: &Spawn,
+        evidence: Evidence,
+        found: Option<Found>,
+        origin: Origin,
+        now: Instant,
+    ) -> Result<Reply, Refusal> {
+        if self.is_closing() {
+            return Err(Refusal::Closing);
+        }
+        let of_user = self.table.live().filter(|(_, session)| session.user == request.user);
         let facts = Facts {
+            found,
+            evidence,
+            home_owner: self.homes.owner(&request.user),
+            live_of_user: of_user.count(),
             live_sessions: self.table.live().count(),
             folder: self.folders.path_of(&request.session),
             drop_root: self.as_root,
+            today: today(),
         };
-        let Judgement { plan, scope } = policy::judge(&self.policy, request, facts)?;
-        let (uid, conversation) = (plan.identity.uid, plan.conversation);
-        let lock = self.folders.locks.take(uid, conversation)?;
+        let Judgement { plan, scope, private_home } = policy::judge(&self.policy, request, facts)?;
+        let owner = Owner { uid: plan.identity.uid, gid: plan.identity.gid };
+        if private_home {
+            self.homes.make(&request.user, owner)?;
+        }
+        let lock = self.folders.locks.take(owner.uid, plan.conversation)?;
         let (launch, scopes, ceiling) = (&self.launch, self.scopes.as_ref(), self.ceiling);
         let means = spawn::Means { launch, scopes, ceiling };
         let started = spawn::prepare(&self.folders, &plan)
@@ -128,11 +176,27 @@ impl Daemon {
                 Ok(Reply::Later)
             }
             Err(refusal) => {
-                self.folders.locks.release(uid, conversation, lock);
-                let owner = crate::folder::Owner { uid: plan.identity.uid, gid: plan.identity.gid };
+                self.folders.locks.release(owner.uid, plan.conversation, lock);
                 self.discard(request.session.clone(), owner);
                 Err(refusal)
             }
+        }
+    }
+
+    /// Something came of a look-up.
+    pub(crate) fn read_lookup(&mut self, session: &SessionId, now: Instant) {
+        let Some((asking, found)) = self.lookups.read(session) else { return };
+        let begun = found.and_then(|found| {
+            self.begin(&asking.request, asking.evidence, Some(found), asking.origin, now)
+        });
+        if let Err(refusal) = begun {
+            self.refuse(asking.origin, &refusal);
+        }
+    }
+
+    pub(crate) fn expire_lookups(&mut self, now: Instant) {
+        for (asking, refusal) in self.lookups.expired(now) {
+            self.refuse(asking.origin, &refusal);
         }
     }
 
@@ -195,10 +259,10 @@ impl Daemon {
             let serial = active.serial;
             let result = match active.receive(&mut self.buffer) {
                 Ok(None) => return,
-                Ok(Some(FromFrontd::Hello { .. })) => Err(Broken::SecondHello),
-                Ok(Some(FromFrontd::Request { id, call })) => {
+                Ok(Some((FromFrontd::Hello { .. }, _))) => Err(Broken::SecondHello),
+                Ok(Some((FromFrontd::Request { id, call }, socket))) => {
                     let origin = Origin { connection: serial, request: id };
-                    match self.perform(call, origin, now) {
+                    match self.perform(call, socket, origin, now) {
                         Ok(Reply::Later) => {}
                         Ok(Reply::Now(answer)) => self.answer(origin, answer, None),
                         Ok(Reply::WithLeader(answer, leader)) => {
@@ -239,11 +303,11 @@ impl Daemon {
     fn welcome(
         &self,
         connection: &Connection,
-        received: Result<Option<FromFrontd>, Broken>,
+        received: Result<Option<(FromFrontd, Option<OwnedFd>)>, Broken>,
     ) -> Result<(), Broken> {
         let version = match received? {
-            Some(FromFrontd::Hello { version }) => version,
-            Some(FromFrontd::Request { .. }) | None => return Err(Broken::RequestBeforeHello),
+            Some((FromFrontd::Hello { version }, _)) => version,
+            Some((FromFrontd::Request { .. }, _)) | None => return Err(Broken::RequestBeforeHello),
         };
         connection.send(&FromSpawnd::Hello { version: VERSION }, None)?;
         if version != VERSION {
@@ -301,4 +365,10 @@ impl Daemon {
 fn send(running: &Running, signal: Unix) {
     // A claude that ended a moment ago is reported by its exit.
     let _ = sys::pidfd::signal(running.child.pidfd.as_fd(), signal);
+}
+
+/// As shadow(5) counts days. A clock before 1970 lets nobody in whose account ever expires.
+fn today() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(i64::MAX, |since| i64::try_from(since.as_secs() / 86_400).unwrap_or(i64::MAX))
 }

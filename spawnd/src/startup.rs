@@ -20,17 +20,29 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, chown, geteuid};
-use proto::ids::SessionId;
+use proto::ids::{AbsolutePath, SessionId};
 
+use crate::config::{self, Config, Fault, Source};
 use crate::daemon::Daemon;
-use crate::dev_policy::{self, Lookup};
 use crate::folder::{self, Folders};
+use crate::homes::Homes;
+use crate::policy::{Pace, Policy};
 use crate::scope::{self, Scopes};
 use crate::server::{Doors, Entrance};
 use crate::store::{self, Store, What};
-use crate::{log, sys};
+use crate::trust::{self, Trust};
+use crate::{log, settle, sys};
 
-pub const USAGE: &str = "usage: spawnd --fd N | spawnd --socket PATH | LISTEN_FDS=1 spawnd";
+pub const USAGE: &str = "usage: spawnd [--config FILE | --config-fd N] [--fd N | --socket PATH]\n\
+    (without --fd and --socket: the socket that systemd hands over)\n       \
+    spawnd --check-config [FILE]";
+
+const CONFIG: &str = "/etc/synthesis/spawnd.toml";
+/// Descriptors of a session: terminal, status pipe or notify socket, pidfd, and while it starts
+/// what launch is given.
+const PER_SESSION: u64 = 6;
+/// Everything else: connections, sweeps, look-ups.
+const RESERVE: u64 = 256;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -47,17 +59,35 @@ pub enum Error {
     #[error("socket {0} is in use")]
     InUse(PathBuf),
     #[error("launch {path}: {source}")]
-    Launch { path: PathBuf, source: std::io::Error },
+    Launch { path: AbsolutePath, source: std::io::Error },
     #[error("process set-up: {0}")]
     Process(#[from] Errno),
     #[error("/proc does not show this process: sessions could not be watched")]
     Proc,
+    #[error("{path}:{fault}")]
+    Config { path: PathBuf, fault: Fault },
+    #[error("not to be trusted: {0}")]
+    Trust(#[from] trust::Error),
     #[error(transparent)]
-    Environment(#[from] dev_policy::Error),
+    Settle(#[from] settle::Error),
     #[error(transparent)]
     Folder(#[from] folder::Error),
     #[error(transparent)]
     Scope(#[from] scope::Error),
+}
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Task {
+    Serve { config: Place, access: Access },
+    CheckConfig(PathBuf),
+}
+
+/// Where spawnd.toml is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Place {
+    Path(PathBuf),
+    Descriptor(RawFd),
 }
 
 /// How peers reach us.
@@ -70,48 +100,92 @@ pub enum Access {
 
 /// # Errors
 /// [`Error::Usage`].
-pub fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Access, Error> {
-    let access = match (arguments.next(), arguments.next()) {
-        (None, _) => Access::Activated,
-        (Some(flag), Some(value)) if flag == "--fd" => {
-            let number = value.to_str().and_then(|text| text.parse().ok()).ok_or(Error::Usage)?;
-            Access::Connected(number)
-        }
-        (Some(flag), Some(value)) if flag == "--socket" => Access::Path(value.into()),
-        (Some(_), _) => return Err(Error::Usage),
-    };
-    match arguments.next() {
-        None => Ok(access),
-        Some(_) => Err(Error::Usage),
+pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Task, Error> {
+    let mut arguments = arguments.peekable();
+    if arguments.next_if(|flag| flag == "--check-config").is_some() {
+        let file = arguments.next().unwrap_or_else(|| CONFIG.into()).into();
+        return if arguments.next().is_none() {
+            Ok(Task::CheckConfig(file))
+        } else {
+            Err(Error::Usage)
+        };
     }
+    let (mut config, mut access) = (None, None);
+    while let Some(flag) = arguments.next() {
+        let value = arguments.next().ok_or(Error::Usage)?;
+        let number = || value.to_str().and_then(|text| text.parse().ok()).ok_or(Error::Usage);
+        let before = match flag.to_str() {
+            Some("--config") => config.replace(Place::Path(value.into())).is_some(),
+            Some("--config-fd") => config.replace(Place::Descriptor(number()?)).is_some(),
+            Some("--fd") => access.replace(Access::Connected(number()?)).is_some(),
+            Some("--socket") => access.replace(Access::Path(value.into())).is_some(),
+            _ => return Err(Error::Usage),
+        };
+        if before {
+            return Err(Error::Usage);
+        }
+    }
+    Ok(Task::Serve {
+        config: config.unwrap_or_else(|| Place::Path(CONFIG.into())),
+        access: access.unwrap_or(Access::Activated),
+    })
+}
+
+/// Reads `file` as `--config` would, whoever may change it.
+///
+/// # Errors
+/// [`Error::Config`] with its first fault.
+pub fn check_config(file: &Path) -> Result<(), Error> {
+    let look = |source| trust::Error::Look { path: file.to_owned(), source };
+    let text = std::fs::read_to_string(file).map_err(look)?;
+    parsed(&text, Source::File, file).map(drop)
+}
+
+fn parsed(text: &str, source: Source, path: &Path) -> Result<Config, Error> {
+    config::parse(text, source).map_err(|fault| Error::Config { path: path.to_owned(), fault })
 }
 
 /// # Errors
 /// The first thing that is unfit.
-pub fn start(access: &Access, variable: Lookup<'_>) -> Result<Daemon, Error> {
+pub fn start(
+    place: &Place,
+    access: &Access,
+    credentials: Option<PathBuf>,
+) -> Result<Daemon, Error> {
+    // What systemd stored may be more than the soft limit that it starts us with.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     // First: what we inherit, before our own descriptors take the numbers.
-    let inherited = inherit(access, variable)?;
+    let inherited = inherit(access)?;
+    let given = match place {
+        Place::Path(_) => None,
+        Place::Descriptor(number) => Some(taken(*number)?),
+    };
+    let as_root = geteuid().is_root();
+    let (config, trust) = configured(place, given, as_root)?;
+    // After the file was closed, whose number may be one of these.
     occupy_low_numbers()?;
     prove_proc()?;
-    room_for_sessions()?;
     let signals = signals()?;
-    let settings = dev_policy::settings(variable)?;
-    let launch = File::open(&settings.launch)
-        .map_err(|source| Error::Launch { path: settings.launch.clone(), source })?;
-    // The state folder's mode is given in full; whatever is made later is ours alone unless said.
+    room_for_sessions(config.limits.sessions.0)?;
+    let (run, state, limits) = (config.run.clone(), config.state.clone(), &config.limits);
+    let pace = Pace::new(limits.spawns_per_second.0, limits.spawn_burst.0, Instant::now());
+    let policy = settle::policy(config, credentials)?;
+    let launch = programs(&policy, trust, matches!(place, Place::Path(_)))?;
+    // The folders' modes are given in full; whatever is made later is ours alone unless said.
     umask(Mode::from_bits_truncate(0o022));
-    let folders = Folders::open(&settings)?;
+    let folders = Folders::open(&run, as_root)?;
+    let homes = Homes::open(&state, as_root)?;
     umask(Mode::from_bits_truncate(0o077));
-    let policy = dev_policy::policy(variable, &settings)?;
-    let scopes = match &policy.scope {
-        Some(_) => Some(Scopes::open(Path::new("/usr/bin/systemd-run"))?),
-        None => {
+    let scopes = match policy.scopes {
+        true => Some(Scopes::open(policy.systemd_run.as_path())?),
+        false => {
             // Orphans of a session come to us, so that it can be seen to be over.
             prctl::set_child_subreaper(true)?;
             None
         }
     };
-    let peers = [geteuid().as_raw(), settings.frontd_uid, 0];
+    let peers = [geteuid().as_raw(), policy.frontd_uid, 0];
     let mut stored = Vec::new();
     let doors = match inherited {
         Inherited::Connection(socket) => {
@@ -124,13 +198,61 @@ pub fn start(access: &Access, variable: Lookup<'_>) -> Result<Daemon, Error> {
             Doors::new(Entrance::Listener(listener), peers)
         }
         Inherited::Nothing(path) => {
-            Doors::new(Entrance::Listener(bound(&path, settings.frontd_uid)?), peers)
+            Doors::new(Entrance::Listener(bound(&path, policy.frontd_uid)?), peers)
         }
     };
-    let mut daemon = Daemon::new(policy, folders, launch.into(), settings.as_root, doors, signals);
+    let mut daemon = Daemon::new(policy, pace, folders, homes, launch, as_root, doors, signals);
     daemon.recover(scopes, Store::new(variable("NOTIFY_SOCKET").as_deref()), stored);
     daemon.watch(sd_notify::watchdog_enabled());
     Ok(daemon)
+}
+
+/// The file, judged and read. An ordinary user's own files do for an ordinary user's spawnd.
+fn configured(
+    place: &Place,
+    given: Option<OwnedFd>,
+    as_root: bool,
+) -> Result<(Config, Trust), Error> {
+    let (uid, gid) = (geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let caller = Trust::Caller { uid, gid };
+    match (place, given) {
+        (Place::Path(path), _) => {
+            let trust = if as_root { Trust::Root } else { caller };
+            let path = std::path::absolute(path)
+                .map_err(|source| trust::Error::Look { path: path.clone(), source })?;
+            trust.prove(&path)?;
+            let file = File::open(&path)
+                .map_err(|source| trust::Error::Look { path: path.clone(), source })?;
+            Ok((parsed(&trust.read(file, &path)?, Source::File, &path)?, trust))
+        }
+        (Place::Descriptor(_), None) => Err(Error::Usage),
+        (Place::Descriptor(number), Some(fd)) => {
+            let path = PathBuf::from(format!("descriptor {number}"));
+            let text = caller.read(File::from(fd), &path)?;
+            Ok((parsed(&text, Source::Descriptor, &path)?, caller))
+        }
+    }
+}
+
+/// Proves every program that sessions are started with, and opens launch: that very file starts
+/// each of them, whatever its path leads to later.
+fn programs(policy: &Policy, trust: Trust, with_claude: bool) -> Result<OwnedFd, Error> {
+    let launch = settle::beside_this_program("launch")?;
+    let claude = policy.claude.as_ref().filter(|_| with_claude);
+    let systemd_run = Some(&policy.systemd_run).filter(|_| policy.scopes);
+    for program in [Some(&launch), Some(&policy.channel), claude, systemd_run].into_iter().flatten()
+    {
+        trust.prove(program.as_path())?;
+    }
+    match File::open(launch.as_path()) {
+        Ok(file) => Ok(file.into()),
+        Err(source) => Err(Error::Launch { path: launch, source }),
+    }
+}
+
+/// What systemd says to a service; nothing else is read of the environment here.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 enum Inherited {
@@ -139,11 +261,11 @@ enum Inherited {
     Nothing(PathBuf),
 }
 
-fn inherit(access: &Access, variable: Lookup<'_>) -> Result<Inherited, Error> {
+fn inherit(access: &Access) -> Result<Inherited, Error> {
     match access {
         Access::Connected(number) => Ok(Inherited::Connection(inherited_socket(*number)?)),
         Access::Path(path) => Ok(Inherited::Nothing(path.clone())),
-        Access::Activated => activation(store::inherited(variable)),
+        Access::Activated => activation(store::inherited(&variable)),
     }
 }
 
@@ -173,11 +295,13 @@ fn is_listener(fd: &OwnedFd) -> bool {
     getsockopt(fd, sockopt::AcceptConn) == Ok(true)
 }
 
+fn taken(number: RawFd) -> Result<OwnedFd, Error> {
+    sys::descriptors::take_inherited(number).map_err(|source| Error::Inherited { number, source })
+}
+
 /// An inherited descriptor is whatever the parent made of it: look, and make it non-blocking.
 fn inherited_socket(number: RawFd) -> Result<OwnedFd, Error> {
-    let failed = |source| Error::Inherited { number, source };
-    let socket = sys::descriptors::take_inherited(number).map_err(failed)?;
-    prepared(socket, number)
+    prepared(taken(number)?, number)
 }
 
 fn prepared(socket: OwnedFd, number: RawFd) -> Result<OwnedFd, Error> {
@@ -204,10 +328,10 @@ fn occupy_low_numbers() -> Result<(), Error> {
     }
 }
 
-/// Six descriptors for each session, whatever the shell that started us allows by default.
-fn room_for_sessions() -> Result<(), Error> {
+/// Whatever the shell or unit that started us allows by default.
+fn room_for_sessions(sessions: u64) -> Result<(), Error> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard.min(16_384), hard)?)
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard.min(sessions * PER_SESSION + RESERVE), hard)?)
 }
 
 /// A /proc of another pid namespace would make every look at a session wrong.
@@ -259,17 +383,34 @@ fn bound(path: &Path, frontd_uid: u32) -> Result<OwnedFd, Error> {
 mod tests {
     use super::*;
 
-    fn parsed(arguments: &[&str]) -> Result<Access, Error> {
+    fn task(arguments: &[&str]) -> Result<Task, Error> {
         parse(arguments.iter().map(OsString::from))
     }
 
     #[test]
-    fn the_command_line_names_one_way_in() {
-        assert_eq!(parsed(&["--fd", "5"]).unwrap(), Access::Connected(5));
-        assert_eq!(parsed(&["--socket", "/run/x"]).unwrap(), Access::Path("/run/x".into()));
-        assert_eq!(parsed(&[]).unwrap(), Access::Activated);
-        for bad in [&["--fd"][..], &["--fd", "x"], &["--fd", "5", "6"], &["-h"], &["x", "y"]] {
-            assert!(matches!(parsed(bad), Err(Error::Usage)), "{bad:?}");
+    fn the_command_line_names_one_file_and_one_way_in() {
+        let path = |path: &str| Place::Path(path.into());
+        for (arguments, config, access) in [
+            (&[][..], path(CONFIG), Access::Activated),
+            (&["--fd", "5"], path(CONFIG), Access::Connected(5)),
+            (&["--config", "/x", "--socket", "/s"], path("/x"), Access::Path("/s".into())),
+            (&["--fd", "5", "--config-fd", "6"], Place::Descriptor(6), Access::Connected(5)),
+        ] {
+            assert_eq!(task(arguments).unwrap(), Task::Serve { config, access });
+        }
+        assert_eq!(task(&["--check-config"]).unwrap(), Task::CheckConfig(CONFIG.into()));
+        assert_eq!(task(&["--check-config", "x"]).unwrap(), Task::CheckConfig("x".into()));
+        for bad in [
+            &["--fd"][..],
+            &["--fd", "x"],
+            &["--fd", "5", "6"],
+            &["--fd", "5", "--socket", "/s"],
+            &["--config", "/x", "--config-fd", "6"],
+            &["--check-config", "x", "y"],
+            &["-h"],
+            &["x", "y"],
+        ] {
+            assert!(matches!(task(bad), Err(Error::Usage)), "{bad:?}");
         }
     }
 

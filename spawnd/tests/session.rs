@@ -510,13 +510,8 @@ fn every_permission_mode_of_the_cli_is_passed_on() {
 fn a_second_daemon_in_the_same_state_folder_does_not_start() {
     let daemon = Daemon::listening(Place::new());
     daemon.client().list();
-    let second = std::process::Command::new(env!("CARGO_BIN_EXE_spawnd"))
-        .env("SYNTHESIS_STATE_DIR", daemon.place.state())
-        .env("SYNTHESIS_BRIDGE_SOCKET", "/x")
-        .arg("--socket")
-        .arg(daemon.place.path.join("second.sock"))
-        .output()
-        .unwrap();
+    let socket = daemon.place.path.join("second.sock");
+    let second = daemon.place.spawnd(&["--socket", socket.to_str().unwrap()]).output().unwrap();
     assert!(!second.status.success());
     assert!(String::from_utf8_lossy(&second.stderr).contains("another spawnd uses"));
 }

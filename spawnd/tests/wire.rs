@@ -183,13 +183,9 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let place = Place { path: std::mem::take(&mut first.place.path) };
     let second = Daemon::listening(place);
     assert_eq!(second.client().list(), []);
-    let third = Command::new(env!("CARGO_BIN_EXE_spawnd"))
-        .env("SYNTHESIS_STATE_DIR", second.place.path.join("other"))
-        .env("SYNTHESIS_BRIDGE_SOCKET", "/x")
-        .arg("--socket")
-        .arg(second.place.path.join("spawnd.sock"))
-        .output()
-        .unwrap();
+    let other = Place::new();
+    let socket = second.place.path.join("spawnd.sock");
+    let third = other.spawnd(&["--socket", socket.to_str().unwrap()]).output().unwrap();
     assert!(String::from_utf8_lossy(&third.stderr).contains("is in use"));
     assert_eq!(second.client().list(), []);
 }

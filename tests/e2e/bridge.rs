@@ -52,7 +52,7 @@ impl Session {
         } else {
             Command::new(binary("stranger"))
         };
-        command.arg(self.server.state.join("run/bridge.sock")).args([kind, payload]);
+        command.arg(self.server.state.join("run/bridge/bridge.sock")).args([kind, payload]);
         let output = tokio::time::timeout(PATIENCE, command.output()).await.unwrap().unwrap();
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
@@ -135,7 +135,9 @@ async fn strangers_who_crowd_the_bridge_keep_no_session_out() {
     let mut crowd = Vec::new();
     for _ in 0..400 {
         crowd.push(
-            tokio::net::UnixStream::connect(server.state.join("run/bridge.sock")).await.unwrap(),
+            tokio::net::UnixStream::connect(server.state.join("run/bridge/bridge.sock"))
+                .await
+                .unwrap(),
         );
     }
     // All but a few were dropped at once: end of file, while the session's channel comes in.

@@ -1,6 +1,7 @@
 //! `frontd dev`: one command, no systemd. Binds, starts a spawnd of its own, gives up root if it
 //! had it, serves. The end of either daemon ends the other and every session.
 
+mod compose;
 mod reach;
 mod stage;
 
@@ -55,18 +56,21 @@ fn start_spawnd(environment: &Environment, stage: &Stage) -> anyhow::Result<(Own
     fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).context("keep the pair over exec")?;
     let program = beside_us("spawnd")?;
     let mut command = Command::new(&program);
-    command
-        .arg("--fd")
-        .arg(theirs.as_raw_fd().to_string())
-        .env("SYNTHESIS_STATE_DIR", environment.state.as_str())
-        .env("SYNTHESIS_BRIDGE_SOCKET", &stage.bridge_socket)
-        .env("SYNTHESIS_FRONTD_UID", stage.frontd_uid.to_string())
-        .env("SYNTHESIS_CHANNEL", &stage.channel);
-    match &stage.claude {
-        Some(claude) => command.env("SYNTHESIS_CLAUDE", claude),
-        None => command.env_remove("SYNTHESIS_CLAUDE"),
+    command.arg("--fd").arg(theirs.as_raw_fd().to_string());
+    // Open until spawnd has been started.
+    let composed = match &environment.spawnd_config {
+        Some(file) => {
+            command.arg("--config").arg(file);
+            None
+        }
+        None => {
+            let file = compose::file(stage)?;
+            command.arg("--config-fd").arg(file.as_raw_fd().to_string());
+            Some(file)
+        }
     };
     let child = command.spawn().with_context(|| format!("start {}", program.display()))?;
+    drop(composed);
     Ok((ours, child))
 }
 

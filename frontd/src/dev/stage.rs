@@ -9,7 +9,7 @@ use nix::unistd::{Uid, User};
 use proto::ids::{AbsolutePath, UnixUser};
 use proto::spawn::TerminalSize;
 
-use super::reach;
+use super::{compose, reach};
 use crate::app::Site;
 use crate::environment::Environment;
 
@@ -26,11 +26,14 @@ pub(super) struct Stage {
     pub(super) bridge_socket: PathBuf,
     /// As claude's user can execute it.
     pub(super) channel: PathBuf,
-    /// Likewise; `None` leaves the search to spawnd.
+    /// Likewise; `None`: none was found.
     pub(super) claude: Option<PathBuf>,
-    session_user: User,
+    pub(super) as_root: bool,
+    pub(super) session_user: User,
+    /// Of claude's user.
+    pub(super) home: AbsolutePath,
+    pub(super) state: AbsolutePath,
     client_uid: u32,
-    state: AbsolutePath,
 }
 
 impl Stage {
@@ -44,7 +47,9 @@ impl Stage {
             let frontd = User::from_name("synthesis")?.map_or(FRONTD_UID, |user| user.uid.as_raw());
             (session_user()?, frontd)
         } else {
-            let own = User::from_uid(Uid::effective())?.context("the calling user has no name")?;
+            let mut own =
+                User::from_uid(Uid::effective())?.context("the calling user has no name")?;
+            own.gid = nix::unistd::getegid();
             (own, Uid::effective().as_raw())
         };
         let state = environment.state.as_path();
@@ -53,6 +58,7 @@ impl Stage {
         if as_root {
             reach::only_root_can_change(state)?;
         }
+        make_folder(&state.join("run/bridge"), folder_mode)?;
         make_folder(&state.join("run"), folder_mode)?;
         let own = state.join("frontd");
         make_folder(&own, 0o700)?;
@@ -70,11 +76,20 @@ impl Stage {
         } else {
             (channel, claude)
         };
+        give_folder(&state.join("workspace"), &session_user)?;
+        let home = if as_root {
+            give_folder(&state.join("home"), &session_user)?;
+            state.join("home")
+        } else {
+            std::env::var_os("HOME").map_or_else(|| session_user.dir.clone(), PathBuf::from)
+        };
         Ok(Self {
             frontd_uid,
-            bridge_socket: state.join("run/bridge.sock"),
+            bridge_socket: state.join("run/bridge/bridge.sock"),
             channel,
             claude,
+            as_root,
+            home: compose::absolute(&home)?,
             session_user,
             client_uid: Uid::current().as_raw(),
             state: environment.state.clone(),
@@ -99,11 +114,22 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// Accounts without rights have nologin, which claude's Bash tool could not use.
+    pub(super) fn shell(&self) -> &str {
+        let shell =
+            self.session_user.shell.to_str().filter(|shell| {
+                !self.as_root && shell.starts_with('/') && !shell.ends_with("nologin")
+            });
+        shell.unwrap_or("/bin/sh")
+    }
+}
+
 fn session_user() -> anyhow::Result<User> {
     for name in SESSION_USERS {
         if let Some(user) = User::from_name(name)? {
-            if user.uid.is_root() {
-                bail!("{name} is root");
+            if user.uid.is_root() || user.gid.as_raw() == 0 {
+                bail!("{name} has the rights of root");
             }
             return Ok(user);
         }
@@ -124,4 +150,21 @@ fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
     // Not by umask's grace: the mode is part of who may reach whom.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .with_context(|| format!("set the mode of {shown}"))
+}
+
+/// A folder of claude's user in one of ours.
+fn give_folder(path: &Path, user: &User) -> anyhow::Result<()> {
+    let shown = path.display();
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("make the folder {shown}"))?;
+    let found = fs::symlink_metadata(path).with_context(|| format!("look at {shown}"))?;
+    let (owner, wanted) = (found.uid(), user.uid.as_raw());
+    if !found.is_dir() || ![wanted, Uid::effective().as_raw()].contains(&owner) {
+        bail!("{shown} is not a folder of {}", user.name);
+    }
+    if owner != wanted {
+        chown(path, Some(wanted), Some(user.gid.as_raw()))
+            .with_context(|| format!("give {shown} to {}", user.name))?;
+    }
+    Ok(())
 }

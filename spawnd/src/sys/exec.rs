@@ -35,6 +35,16 @@ pub fn with_status_and_plan(
     unsafe { command.pre_exec(place) };
 }
 
+/// Likewise with descriptor 3 alone.
+pub fn with_status(command: &mut Command, status: OwnedFd) {
+    let place = move || {
+        duplicate(status.as_raw_fd(), STATUS)?;
+        super::descriptors::cloexec_from(4)
+    };
+    // SAFETY: as above.
+    unsafe { command.pre_exec(place) };
+}
+
 /// Lets `command` start with its standard streams and nothing else open.
 pub fn with_nothing(command: &mut Command) {
     let place = || super::descriptors::cloexec_from(3);

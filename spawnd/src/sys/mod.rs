@@ -5,7 +5,9 @@ pub mod descriptors;
 pub mod exec;
 pub mod message;
 pub mod pidfd;
+pub mod shadow;
 pub mod signals;
+pub mod socket;
 pub mod terminal;
 pub mod wait;
 

@@ -53,9 +53,14 @@ impl Place {
         let path = PathBuf::from(format!("/tmp/spawnd-{}-{number}", std::process::id()));
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::create_dir(path.join("home")).unwrap();
         let place = Self { path };
+        for folder in [place.workspace(), place.home()] {
+            fs::create_dir_all(&folder).unwrap();
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+            std::os::unix::fs::chown(&folder, Some(account().0), Some(account().1)).unwrap();
+        }
         place.script("claude", "exec sh ./act.sh \"$@\"");
+        place.configure(&place.entry(), "");
         place
     }
 
@@ -94,18 +99,60 @@ impl Place {
         path
     }
 
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+    /// The entry of [`user`], with an account that needs no look-up.
+    pub(crate) fn entry(&self) -> String {
+        let (uid, gid) = account();
+        format!(
+            "name = \"{}\"\nproof = \"none\"\nhome = \"real\"\nsessions = 128\n\
+             roots = [{:?}, {:?}]\n\
+             permission_modes = [\"acceptEdits\", \"bypassPermissions\", \"manual\", \"plan\"]\n\
+             environment = {{ ANTHROPIC_API_KEY = \"key-of-the-test\" }}\n\
+             account = {{ uid = {uid}, gid = {gid}, home = {:?}, shell = \"/bin/sh\" }}\n",
+            user(),
+            self.home(),
+            self.workspace(),
+            self.home(),
+        )
+    }
+
+    /// Writes the file for `--config-fd`: one entry, and what else is to stand at its top.
+    pub(crate) fn configure(&self, entry: &str, top: &str) {
+        let state = self.state();
+        let (run, bridge) = (state.join("run"), self.path.join("bridge/bridge.sock"));
+        let text = format!(
+            "frontd = {}\nsandbox = \"best-effort\"\naudit = \"best-effort\"\nscopes = false\n\
+             state = {state:?}\nrun = {run:?}\nbridge = {bridge:?}\n{top}\n\
+             [claude]\npath = {:?}\n[programs]\nchannel = \"/bin/true\"\n[[users.allow]]\n{entry}",
+            Uid::effective(),
+            self.path.join("claude"),
+        );
+        fs::write(self.config(), text).unwrap();
+        fs::set_permissions(self.config(), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path.join("spawnd.toml")
+    }
+
+    /// `spawnd ARGUMENTS --config-fd 4`, with its standard input as descriptor 3.
+    pub(crate) fn spawnd(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("sh");
         command
+            // The shell moves the descriptors: no other test's child inherits the numbers.
+            .args([
+                "-c",
+                "exec 3<&0 4<\"$1\" </dev/null; p=$0; shift; exec \"$p\" --config-fd 4 \"$@\"",
+            ])
+            .arg(env!("CARGO_BIN_EXE_spawnd"))
+            .arg(self.config())
+            .args(arguments)
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("HOME", self.path.join("home"))
-            .env("ANTHROPIC_API_KEY", "key-of-the-test")
             .env("LD_PRELOAD", "")
-            .env("SYNTHESIS_STATE_DIR", self.state())
-            .env("SYNTHESIS_CLAUDE", self.path.join("claude"))
-            .env("SYNTHESIS_CHANNEL", "/bin/true")
-            .env("SYNTHESIS_BRIDGE_SOCKET", self.path.join("bridge.sock"));
+            // Nothing of these counts.
+            .env("SYNTHESIS_STATE_DIR", "/nowhere")
+            .env("SYNTHESIS_CLAUDE", "/nowhere")
+            .stdin(Stdio::null());
         command
     }
 }
@@ -127,13 +174,7 @@ impl Daemon {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .unwrap();
-        // The shell moves its standard input to 3: no other test's child inherits the number.
-        let process = place
-            .command("sh")
-            .args(["-c", "exec \"$0\" --fd 3 3<&0 </dev/null", env!("CARGO_BIN_EXE_spawnd")])
-            .stdin(Stdio::from(theirs))
-            .spawn()
-            .unwrap();
+        let process = place.spawnd(&["--fd", "3"]).stdin(Stdio::from(theirs)).spawn().unwrap();
         let mut client = Client::new(ours);
         client.hello();
         (Self { place, process }, client)
@@ -141,13 +182,8 @@ impl Daemon {
 
     /// `spawnd --socket`.
     pub(crate) fn listening(place: Place) -> Self {
-        let process = place
-            .command(env!("CARGO_BIN_EXE_spawnd"))
-            .arg("--socket")
-            .arg(place.path.join("spawnd.sock"))
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
+        let socket = place.path.join("spawnd.sock");
+        let process = place.spawnd(&["--socket", socket.to_str().unwrap()]).spawn().unwrap();
         Self { place, process }
     }
 
@@ -222,7 +258,14 @@ pub(crate) fn fresh_conversation() -> ConversationId {
     serde_json::from_value(serde_json::json!(digits.expose()[..32])).unwrap()
 }
 
-/// The user that the built-in policy serves.
+/// Its uid and gid.
+pub(crate) fn account() -> (u32, u32) {
+    let entry = nix::unistd::User::from_name(user().as_str()).unwrap();
+    let own = (Uid::effective().as_raw(), nix::unistd::getegid().as_raw());
+    entry.map_or(own, |user| (user.uid.as_raw(), user.gid.as_raw()))
+}
+
+/// The user that the tests' policy serves.
 pub(crate) fn user() -> UnixUser {
     use nix::unistd::User;
     let uid = Uid::effective();

@@ -1,9 +1,11 @@
 //! launch: the one-way walk from spawnd to a session's claude. It ends in exec or in one record
 //! on descriptor 3; it never returns to anybody. What to do is the plan's word (descriptor 4).
 //!
-//! `launch --sweep FOLDER UID GID` empties an ended session's folder, as its user.
+//! `launch --sweep FOLDER UID GID` empties an ended session's folder, as its user;
+//! `launch --account NAME GROUP…` looks an account up.
 #![forbid(unsafe_code)]
 
+mod account;
 mod arguments;
 mod files;
 mod identity;
@@ -26,8 +28,10 @@ use spawnd::sys::{descriptors, exec, signals};
 use crate::stop::Stop;
 
 fn main() -> ExitCode {
-    if std::env::args_os().len() > 1 {
-        return sweep::main(std::env::args_os().skip(1));
+    match std::env::args_os().nth(1) {
+        None => {}
+        Some(flag) if flag == "--account" => return account::main(std::env::args_os().skip(1)),
+        Some(_) => return sweep::main(std::env::args_os().skip(1)),
     }
     let Ok(status) = descriptors::take_inherited(exec::STATUS) else {
         eprintln!("launch is started by spawnd");
