@@ -317,8 +317,8 @@ fn fault_at(text: &str, place: usize, key: Option<&str>, what: &str) -> Fault {
     let before = text.get(..place).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let above: Vec<&str> = text.lines().take(line).map(str::trim).collect();
-    let table =
-        above.iter().rev().find_map(|line| Some(line.strip_prefix('[')?.split(']').next()?));
+    let mut tables = above.iter().rev().filter_map(|line| line.strip_prefix('['));
+    let table = tables.next().and_then(|rest| rest.split(']').next());
     let table = table.map_or("", |table| table.trim_start_matches('['));
     let found = above.iter().rev().take_while(|line| !line.starts_with('[')).find_map(|line| {
         let key = line.split_once('=')?.0.trim();

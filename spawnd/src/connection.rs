@@ -43,6 +43,8 @@ pub struct Connection {
     socket: OwnedFd,
     /// Never given twice, so that an answer cannot reach a later peer.
     pub serial: u64,
+    /// The uid on the other end when the connection was made (SO_PEERCRED, unix(7)).
+    pub peer: u32,
 }
 
 impl AsFd for Connection {
@@ -52,16 +54,11 @@ impl AsFd for Connection {
 }
 
 impl Connection {
-    pub fn new(socket: OwnedFd, serial: u64) -> Self {
-        Self { socket, serial }
-    }
-
-    /// The uid on the other end when the connection was made (SO_PEERCRED, unix(7)).
-    ///
     /// # Errors
-    /// What getsockopt(2) answers.
-    pub fn peer_uid(&self) -> nix::Result<u32> {
-        Ok(getsockopt(&self.socket, sockopt::PeerCredentials)?.uid())
+    /// When the kernel does not say whose the other end is.
+    pub fn new(socket: OwnedFd, serial: u64) -> nix::Result<Self> {
+        let peer = getsockopt(&socket, sockopt::PeerCredentials)?.uid();
+        Ok(Self { socket, serial, peer })
     }
 
     /// The next packet; `None` when there is none now. `buffer` is the limit of a packet. Only a

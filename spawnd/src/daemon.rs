@@ -12,12 +12,14 @@ use nix::unistd::Pid;
 use proto::ids::SessionId;
 use proto::limits;
 
+use crate::audit::Audit;
 use crate::connection::Broken;
 use crate::family::Surroundings;
 use crate::folder::{Folders, Owner};
 use crate::homes::Homes;
 use crate::lookup::Lookups;
-use crate::policy::{Pace, Policy};
+use crate::pace::Pace;
+use crate::policy::Policy;
 use crate::recovery::Recovery;
 use crate::scope::Scopes;
 use crate::server::{Doors, Entrance};
@@ -41,13 +43,21 @@ pub enum Error {
     Survivors,
 }
 
+/// What a daemon is given: made at start, kept to its end.
+pub struct Ground {
+    pub folders: Folders,
+    pub homes: Homes,
+    /// The program that starts every session, by the file opened at start.
+    pub launch: OwnedFd,
+    pub as_root: bool,
+}
+
 /// Everything that the daemon has.
 pub struct Daemon {
     pub(crate) policy: Policy,
     pub(crate) pace: Pace,
     pub(crate) folders: Folders,
     pub(crate) homes: Homes,
-    /// The program that starts every session, by the file opened at start.
     pub(crate) launch: OwnedFd,
     pub(crate) as_root: bool,
     pub(crate) ceiling: u64,
@@ -57,6 +67,7 @@ pub struct Daemon {
     pub(crate) sweeps: Sweeps,
     pub(crate) lookups: Lookups,
     pub(crate) doors: Doors,
+    pub(crate) audit: Audit,
     /// Parts of the sandbox whose lack was logged; launch knows about ten.
     pub(crate) missing: Vec<String>,
     /// One packet of the largest size that is allowed.
@@ -98,11 +109,9 @@ impl Daemon {
     pub fn new(
         policy: Policy,
         pace: Pace,
-        folders: Folders,
-        homes: Homes,
-        launch: OwnedFd,
-        as_root: bool,
+        Ground { folders, homes, launch, as_root }: Ground,
         doors: Doors,
+        audit: Audit,
         signals: SignalFd,
     ) -> Self {
         let ceiling = process::mark_ceiling();
@@ -119,6 +128,7 @@ impl Daemon {
             sweeps: Sweeps::default(),
             lookups: Lookups::default(),
             doors,
+            audit,
             missing: Vec::new(),
             buffer: vec![0; limits::SPAWN_PACKET],
             signals,
@@ -146,6 +156,7 @@ impl Daemon {
             self.expire_lookups(now);
             self.expire_greetings(now);
             self.report(now);
+            self.audit.advance(now);
             if self.is_over(now)? {
                 return Ok(());
             }
@@ -335,6 +346,7 @@ impl Daemon {
             self.recovery.store.next_deadline(),
             self.watchdog.map(|(_, next)| next),
             self.accept_at,
+            self.audit.next_deadline(),
             closing,
         ];
         let next = sessions.chain(greetings).chain(work).chain(own.into_iter().flatten()).min();
@@ -360,7 +372,7 @@ impl Daemon {
     fn accept(&mut self, now: Instant) {
         let Entrance::Listener(listener) = &self.doors.entrance else { return };
         match sys::message::accept(listener.as_fd()) {
-            Ok(socket) => self.doors.greet(socket, now),
+            Ok(socket) => self.greet(socket, now),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 log::warning(format_args!("accept: {error}"));
@@ -383,10 +395,10 @@ impl Daemon {
     }
 
     fn expire_greetings(&mut self, now: Instant) {
-        let before = self.doors.greetings.len();
-        self.doors.greetings.retain(|greeting| now < greeting.deadline);
-        if self.doors.greetings.len() < before {
-            self.left(&Broken::Silent, now);
+        let late = self.doors.greetings.extract_if(.., |greeting| greeting.deadline <= now);
+        let late: Vec<u32> = late.map(|greeting| greeting.connection.peer).collect();
+        for peer in late {
+            self.left(peer, &Broken::Silent, now);
         }
     }
 }

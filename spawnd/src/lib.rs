@@ -12,6 +12,7 @@
 //! [`daemon`] is the loop between them, [`session`] the table they share.
 #![deny(unsafe_code)]
 
+pub mod audit;
 pub mod cgroup;
 pub mod config;
 pub mod connection;
@@ -23,6 +24,7 @@ pub mod lock;
 pub mod log;
 pub mod lookup;
 pub mod notify;
+pub mod pace;
 pub mod policy;
 pub mod process;
 pub mod proof;
@@ -36,6 +38,7 @@ pub mod settle;
 pub mod spawn;
 pub mod startup;
 pub mod status;
+pub mod stderr;
 pub mod store;
 pub mod sweep;
 #[allow(unsafe_code)]

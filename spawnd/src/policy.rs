@@ -2,7 +2,6 @@
 //! What the workspace's path leads to is launch's to see, as the user.
 
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
 
 use proto::ids::{AbsolutePath, ModelName, UnixUser};
 use proto::launch::{self, Bridge, Demand, Identity, Lifetime, Limits, Plan, Sandbox};
@@ -374,36 +373,6 @@ fn place(
         let moved = if below.as_os_str().is_empty() { real.as_path().into() } else { moved };
         Some((AbsolutePath::new(moved.to_str()?).ok()?, real))
     })
-}
-
-/// A token bucket for spawns. Time comes in.
-pub struct Pace {
-    /// Of one token.
-    every: Duration,
-    /// What an empty bucket takes to fill.
-    room: Duration,
-    /// When it will be full again.
-    full_at: Instant,
-}
-
-impl Pace {
-    /// Both are positive.
-    pub fn new(per_second: u64, burst: u64, now: Instant) -> Self {
-        let every = Duration::from_nanos(1_000_000_000 / per_second.max(1));
-        let burst = u32::try_from(burst).unwrap_or(u32::MAX);
-        Self { every, room: every.saturating_mul(burst), full_at: now }
-    }
-
-    /// # Errors
-    /// When spawns come too fast.
-    pub fn take(&mut self, now: Instant) -> Result<(), Refusal> {
-        let full_at = self.full_at.max(now) + self.every;
-        if full_at.saturating_duration_since(now) > self.room {
-            return Err(Refusal::Pace);
-        }
-        self.full_at = full_at;
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use proto::ids::SessionId;
 use proto::spawn::{Answer, Event, ExitCause, ListedState, Usage};
 
+use crate::audit::{Entry, Kind};
 use crate::daemon::Daemon;
 use crate::family::Claim;
 use crate::refusal::Refusal;
@@ -69,7 +70,9 @@ impl Daemon {
         self.recovery.keep(id, &session);
         if let State::Running(running) = &session.state {
             let pid = number(running.child.pid);
-            log::info(format_args!("session {id} started: pid {pid}, resumed {resumed}"));
+            let message = format!("session {id} started: pid {pid}, resumed {resumed}");
+            let entry = Entry::new(Kind::Started, message).session(id).pid(pid);
+            self.record(entry.conversation(session.conversation).user(&session.user));
             let answer = Answer::Started { session: id.clone(), pid, resumed };
             self.answer(origin, answer, Some(&running.leader));
         }
@@ -93,7 +96,9 @@ impl Daemon {
         self.unlock(&mut session);
         session.state = match session.state {
             State::Starting(Starting { child, origin, .. }) => {
-                self.refuse(origin, refusal);
+                let about = Entry::new(Kind::Refused, "start failed").session(id);
+                let about = about.conversation(session.conversation).user(&session.user);
+                self.refuse(origin, refusal, about);
                 State::Abandoned(child)
             }
             other @ (State::Running(_)
@@ -110,7 +115,9 @@ impl Daemon {
         while let Some(pid) = wait::next_ended() {
             let session = self.table.of_child(pid);
             if let Some(id) = &session {
-                // Once it is waited for, its scope goes, and the counter with it.
+                // Once it is waited for, nothing shows its scope any more, which goes then, and the
+                // counter with it.
+                self.read_status(id, now);
                 self.look_at_memory(id);
             }
             match (wait::reap(pid), session) {
@@ -123,6 +130,8 @@ impl Daemon {
                         self.sweeps.ended(&self.folders, pid, now);
                     }
                 }
+                // What the status said led to the same end.
+                (Err(error), _) if error.raw_os_error() == Some(libc::ECHILD) => {}
                 (Err(error), _) => {
                     log::error(format_args!("wait: {error}"));
                     break;
@@ -162,7 +171,6 @@ impl Daemon {
         let outcome = match &session.state {
             State::Running(running) => {
                 let cause = judged(cause, &session.containment);
-                log::info(format_args!("session {id}: claude ended: {cause}"));
                 let resumed = running.resumed;
                 let pid = number(running.child.pid);
                 let ready = match running.readiness {
@@ -174,7 +182,9 @@ impl Daemon {
             State::Starting(starting) => {
                 // Ended without closing its status pipe: somebody else holds it.
                 let origin = starting.origin;
-                self.refuse(origin, &Refusal::LaunchSilent);
+                let about = Entry::new(Kind::Refused, "start failed").session(id);
+                let about = about.conversation(session.conversation).user(&session.user);
+                self.refuse(origin, &Refusal::LaunchSilent, about);
                 self.unlock(&mut session);
                 Outcome::Nothing
             }
@@ -206,7 +216,9 @@ impl Daemon {
         self.recovery.drop_session(id, &session);
         self.discard(id.clone(), session.owner);
         if let Outcome::Exit { cause, usage, last: _ } = outcome {
-            log::info(format_args!("session {id} is over: {cause}"));
+            let message = format!("session {id} is over: {cause}");
+            let entry = Entry::new(Kind::Exit, message).session(id).exit(cause, usage);
+            self.record(entry.conversation(session.conversation).user(&session.user));
             self.table.keep_exit(id.clone(), session, cause, usage);
             self.tell(Event::Exited { session: id.clone(), cause, usage });
         }
@@ -292,8 +304,9 @@ impl Daemon {
         let accepts = |sender| notify::is_of_session(sender, uid, claude, within);
         if let Some(pid) = inbox.read(now, accepts) {
             running.readiness = Readiness::Ready(pid);
-            log::info(format_args!("session {id} is ready: pid {pid}"));
             self.recovery.keep_ready(id, session);
+            let message = format!("session {id} is ready");
+            self.record(self.of_session(Kind::Ready, message, id).pid(pid));
             self.tell(Event::Ready { session: id.clone(), pid });
         }
     }

@@ -43,6 +43,8 @@ pub enum Refusal {
     UserFull { user: UnixUser, limit: usize },
     #[error("spawnd is ending")]
     Closing,
+    #[error("audit entries cannot be written now")]
+    Unrecorded,
     /// launch looked at the user's world and stopped.
     #[error("{message}")]
     Launch { code: RefusalCode, message: String },
@@ -75,6 +77,7 @@ impl Refusal {
             Self::Mode { .. } | Self::Model { .. } => RefusalCode::NotAllowed,
             Self::Workspace { .. } => RefusalCode::WorkspaceNotAllowed,
             Self::ClaudeNotFound => RefusalCode::ClaudeMissing,
+            Self::Unrecorded => RefusalCode::AuditUnavailable,
             Self::Full(_) | Self::UserFull { .. } | Self::Lookups | Self::Pace | Self::Closing => {
                 RefusalCode::Busy
             }

@@ -12,6 +12,7 @@ use proto::ids::SessionId;
 use proto::limits;
 use proto::spawn::{Answer, Call, Event, FromFrontd, FromSpawnd, Signal, Spawn, VERSION};
 
+use crate::audit::{Entry, Kind};
 use crate::connection::{Broken, Connection};
 use crate::daemon::Daemon;
 use crate::folder::Owner;
@@ -20,7 +21,7 @@ use crate::policy::{self, Facts, Judgement};
 use crate::proof::{self, Evidence};
 use crate::refusal::Refusal;
 use crate::session::{Course, Origin, Outcome, Running, State};
-use crate::{log, spawn, sys};
+use crate::{spawn, sys};
 
 /// Connections that have not said hello yet.
 const GREETINGS: usize = 8;
@@ -49,6 +50,17 @@ pub struct Doors {
     next_serial: u64,
 }
 
+/// A connection that is not even heard.
+#[derive(Debug, thiserror::Error)]
+pub enum TurnedAway {
+    #[error("connection refused: not the uid that may connect")]
+    Foreign { uid: u32 },
+    #[error("connection refused: too many wait for their hello")]
+    Crowded { uid: u32 },
+    #[error("connection refused: {0}")]
+    Nameless(#[from] nix::Error),
+}
+
 /// How a call is answered.
 enum Reply {
     Now(Answer),
@@ -64,22 +76,22 @@ impl Doors {
     }
 
     /// Lets a connection wait for its hello, if the kernel says that its peer may.
-    pub fn greet(&mut self, socket: OwnedFd, now: Instant) {
-        let connection = Connection::new(socket, self.next_serial);
+    ///
+    /// # Errors
+    /// Why the connection was closed.
+    pub fn greet(&mut self, socket: OwnedFd, now: Instant) -> Result<(), TurnedAway> {
+        let connection = Connection::new(socket, self.next_serial)?;
         self.next_serial += 1;
-        match connection.peer_uid() {
-            Ok(uid) if !self.peers.contains(&uid) => {
-                log::warning(format_args!("connection of uid {uid} refused"));
-            }
-            Ok(_) if self.greetings.len() >= GREETINGS => {
-                log::warning(format_args!("connection refused: too many wait for their hello"));
-            }
-            Ok(_) => {
-                let deadline = now + limits::HELLO_WITHIN;
-                self.greetings.push(Greeting { connection, deadline });
-            }
-            Err(errno) => log::warning(format_args!("peer of a connection: {errno}")),
+        let uid = connection.peer;
+        if !self.peers.contains(&uid) {
+            return Err(TurnedAway::Foreign { uid });
         }
+        if self.greetings.len() >= GREETINGS {
+            return Err(TurnedAway::Crowded { uid });
+        }
+        let deadline = now + limits::HELLO_WITHIN;
+        self.greetings.push(Greeting { connection, deadline });
+        Ok(())
     }
 
     /// No peer is left that could come back.
@@ -160,6 +172,14 @@ impl Daemon {
         };
         let Judgement { plan, scope, private_home } = policy::judge(&self.policy, request, facts)?;
         let owner = Owner { uid: plan.identity.uid, gid: plan.identity.gid };
+        // On record before anything is made, or not at all.
+        let allowed = Entry::new(Kind::Spawn, format!("session {} allowed", request.session));
+        let allowed = allowed.session(&request.session).conversation(request.conversation);
+        let allowed = allowed.user(&request.user).workspace(&request.workspace);
+        self.record(allowed.with("SYNTHESIS_MODE", request.permission_mode.as_str()));
+        if !self.audit.is_open(now) {
+            return Err(Refusal::Unrecorded);
+        }
         if private_home {
             self.homes.make(&request.user, owner)?;
         }
@@ -190,13 +210,13 @@ impl Daemon {
             self.begin(&asking.request, asking.evidence, Some(found), asking.origin, now)
         });
         if let Err(refusal) = begun {
-            self.refuse(asking.origin, &refusal);
+            self.refuse(asking.origin, &refusal, about_start(&asking.request));
         }
     }
 
     pub(crate) fn expire_lookups(&mut self, now: Instant) {
         for (asking, refusal) in self.lookups.expired(now) {
-            self.refuse(asking.origin, &refusal);
+            self.refuse(asking.origin, &refusal, about_start(&asking.request));
         }
     }
 
@@ -204,7 +224,6 @@ impl Daemon {
         let session = self.table.get_mut(id).ok_or_else(|| Refusal::NoSession(id.clone()))?;
         match &mut session.state {
             State::Running(running) => {
-                log::info(format_args!("session {id}: {signal:?} asked for"));
                 match signal {
                     Signal::Int => send(running, Unix::SIGINT),
                     Signal::Term => {
@@ -223,6 +242,13 @@ impl Daemon {
                 return Err(Refusal::NoSession(id.clone()));
             }
         }
+        let word = match signal {
+            Signal::Term => "term",
+            Signal::Int => "int",
+            Signal::Kill => "kill",
+        };
+        let message = format!("session {id}: signal {word}");
+        self.record(self.of_session(Kind::Signal, message, id).with("SYNTHESIS_SIGNAL", word));
         Ok(Reply::Now(Answer::Done {}))
     }
 
@@ -231,13 +257,15 @@ impl Daemon {
         Reply::Now(Answer::Sessions { sessions, more })
     }
 
-    fn adopt(&self, session: SessionId) -> Result<Reply, Refusal> {
+    fn adopt(&mut self, session: SessionId) -> Result<Reply, Refusal> {
         match self.table.get(&session).map(|s| &s.state) {
             Some(State::Running(running)) => {
                 let leader = running.leader.try_clone().map_err(|error| Refusal::Start {
                     step: "terminal",
                     errno: error.raw_os_error().unwrap_or(0),
                 })?;
+                let message = format!("session {session}: terminal handed over again");
+                self.record(self.of_session(Kind::Adopted, message, &session));
                 Ok(Reply::WithLeader(Answer::Adopted { session }, leader))
             }
             Some(
@@ -262,13 +290,14 @@ impl Daemon {
                 Ok(Some((FromFrontd::Hello { .. }, _))) => Err(Broken::SecondHello),
                 Ok(Some((FromFrontd::Request { id, call }, socket))) => {
                     let origin = Origin { connection: serial, request: id };
+                    let about = about(&call);
                     match self.perform(call, socket, origin, now) {
                         Ok(Reply::Later) => {}
                         Ok(Reply::Now(answer)) => self.answer(origin, answer, None),
                         Ok(Reply::WithLeader(answer, leader)) => {
                             self.answer(origin, answer, Some(&leader));
                         }
-                        Err(refusal) => self.refuse(origin, &refusal),
+                        Err(refusal) => self.refuse(origin, &refusal, about),
                     }
                     Ok(())
                 }
@@ -292,10 +321,12 @@ impl Daemon {
         let connection = self.doors.greetings.swap_remove(place).connection;
         match self.welcome(&connection, received) {
             Ok(()) => {
-                log::info(format_args!("frontd connected"));
+                let peer = connection.peer;
+                let message = format!("frontd of uid {peer} connected");
+                self.record(Entry::new(Kind::Hello, message).peer(peer));
                 self.doors.active = Some(connection);
             }
-            Err(broken) => self.left(&broken, now),
+            Err(broken) => self.left(connection.peer, &broken, now),
         }
     }
 
@@ -321,9 +352,36 @@ impl Daemon {
         Ok(())
     }
 
-    pub(crate) fn refuse(&mut self, origin: Origin, refusal: &Refusal) {
-        log::info(format_args!("refused: {:?}", refusal.to_string()));
+    /// Answers with no. The record names the peer that asks now: there is one at a time.
+    pub(crate) fn refuse(&mut self, origin: Origin, refusal: &Refusal, about: Entry) {
+        let peer = self.doors.active.as_ref().map_or(u32::MAX, |active| active.peer);
+        let entry = about.peer(peer).reason(refusal);
+        self.audit.refusal(peer, &entry, Instant::now());
         self.answer(origin, refusal.answer(), None);
+    }
+
+    /// Lets a new connection in as far as its hello.
+    pub(crate) fn greet(&mut self, socket: OwnedFd, now: Instant) {
+        let Err(away) = self.doors.greet(socket, now) else { return };
+        let peer = match away {
+            TurnedAway::Foreign { uid } | TurnedAway::Crowded { uid } => uid,
+            TurnedAway::Nameless(_) => u32::MAX,
+        };
+        let entry = Entry::new(Kind::Refused, away.to_string()).peer(peer).reason(&away);
+        self.audit.refusal(peer, &entry, now);
+    }
+
+    pub(crate) fn record(&mut self, entry: Entry) {
+        self.audit.write(&entry, Instant::now());
+    }
+
+    /// An entry with what the table knows of the session.
+    pub(crate) fn of_session(&self, kind: Kind, message: String, id: &SessionId) -> Entry {
+        let entry = Entry::new(kind, message).session(id);
+        match self.table.get(id) {
+            Some(session) => entry.conversation(session.conversation).user(&session.user),
+            None => entry,
+        }
     }
 
     /// Answers the connection that asked, if it is still there.
@@ -349,17 +407,37 @@ impl Daemon {
     }
 
     fn disconnect(&mut self, broken: &Broken, now: Instant) {
-        self.doors.active = None;
-        self.left(broken, now);
+        let Some(active) = self.doors.active.take() else { return };
+        self.left(active.peer, broken, now);
     }
 
     /// After a connection was dropped.
-    pub(crate) fn left(&mut self, broken: &Broken, now: Instant) {
-        log::info(format_args!("connection ended: {:?}", broken.to_string()));
+    pub(crate) fn left(&mut self, peer: u32, broken: &Broken, now: Instant) {
+        let entry = Entry::new(Kind::Goodbye, "connection ended").peer(peer).reason(broken);
+        // As refusals are: whoever may connect could otherwise fill the journal by leaving.
+        self.audit.refusal(peer, &entry, now);
         if self.doors.is_deserted() {
             self.close(now);
         }
     }
+}
+
+/// The refusal of a request, before it is known: whose and which.
+fn about(call: &Call) -> Entry {
+    let entry = Entry::new(Kind::Refused, "request refused");
+    match call {
+        Call::Spawn(request) => about_start(request),
+        Call::Signal { session, .. } | Call::Adopt { session } | Call::Forget { session } => {
+            entry.session(session)
+        }
+        Call::List { .. } => entry,
+    }
+}
+
+fn about_start(request: &Spawn) -> Entry {
+    let entry = Entry::new(Kind::Refused, "request refused").session(&request.session);
+    let entry = entry.conversation(request.conversation).user(&request.user);
+    entry.workspace(&request.workspace)
 }
 
 fn send(running: &Running, signal: Unix) {

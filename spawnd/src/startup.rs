@@ -22,13 +22,15 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, chown, geteuid};
 use proto::ids::{AbsolutePath, SessionId};
 
+use crate::audit::{Audit, Sink};
 use crate::config::{self, Config, Fault, Source};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Ground};
 use crate::folder::{self, Folders};
 use crate::homes::Homes;
-use crate::policy::{Pace, Policy};
+use crate::pace::Pace;
+use crate::policy::Policy;
 use crate::scope::{self, Scopes};
-use crate::server::{Doors, Entrance};
+use crate::server::{Doors, Entrance, TurnedAway};
 use crate::store::{self, Store, What};
 use crate::trust::{self, Trust};
 use crate::{log, settle, sys};
@@ -68,6 +70,10 @@ pub enum Error {
     Config { path: PathBuf, fault: Fault },
     #[error("not to be trusted: {0}")]
     Trust(#[from] trust::Error),
+    #[error(transparent)]
+    TurnedAway(#[from] TurnedAway),
+    #[error("audit record: {0}")]
+    Audit(#[from] crate::audit::SinkError),
     #[error(transparent)]
     Settle(#[from] settle::Error),
     #[error(transparent)]
@@ -175,7 +181,7 @@ pub fn start(
     // The folders' modes are given in full; whatever is made later is ours alone unless said.
     umask(Mode::from_bits_truncate(0o022));
     let folders = Folders::open(&run, as_root)?;
-    let homes = Homes::open(&state, as_root)?;
+    let ground = Ground { folders, homes: Homes::open(&state, as_root)?, launch, as_root };
     umask(Mode::from_bits_truncate(0o077));
     let scopes = match policy.scopes {
         true => Some(Scopes::open(policy.systemd_run.as_path())?),
@@ -190,7 +196,7 @@ pub fn start(
     let doors = match inherited {
         Inherited::Connection(socket) => {
             let mut doors = Doors::new(Entrance::Single, peers);
-            doors.greet(socket, Instant::now());
+            doors.greet(socket, Instant::now())?;
             doors
         }
         Inherited::Activation { listener, pieces } => {
@@ -201,7 +207,9 @@ pub fn start(
             Doors::new(Entrance::Listener(bound(&path, policy.frontd_uid)?), peers)
         }
     };
-    let mut daemon = Daemon::new(policy, pace, folders, homes, launch, as_root, doors, signals);
+    let sink = Sink::choose(log::under_journal())?;
+    let audit = Audit::new(sink, policy.audit, policy.refusals_per_second);
+    let mut daemon = Daemon::new(policy, pace, ground, doors, audit, signals);
     daemon.recover(scopes, Store::new(variable("NOTIFY_SOCKET").as_deref()), stored);
     daemon.watch(sd_notify::watchdog_enabled());
     Ok(daemon)

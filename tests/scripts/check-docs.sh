@@ -7,6 +7,7 @@ export LC_ALL=C
 
 protocol=docs/protocol.md
 configuration=docs/configuration.md
+shipped=systemd/spawnd.toml
 failures=0
 
 fail() {
@@ -35,7 +36,7 @@ strings() {
     without_tests "$@" | sed -e 's,^ *//.*,,' -e '/^ *#\[/d' | grep -oE "\"$pattern\"" | tr -d '"' | sort -u
 }
 
-for file in "$protocol" "$configuration" frontd/src/http/router.rs frontd/src/http/error.rs frontd/src/config.rs Makefile
+for file in "$protocol" "$configuration" "$shipped" spawnd/src/config.rs frontd/src/http/router.rs frontd/src/http/error.rs frontd/src/config.rs Makefile
 do
     [ -f "$file" ] || { echo "check-docs: $file is missing" >&2; exit 1; }
 done
@@ -84,7 +85,34 @@ for key in $keys; do
         fail "configuration key \`$key\` is not in $configuration"
 done
 
-variables=$(grep -rhoE 'SYNTHESIS_[A-Z][A-Z_]*[A-Z]' --include='*.rs' frontd/src spawnd/src channel/src | sort -u)
+# spawnd.toml: fields of what is read from it, in the docs and, commented or not, in the shipped file.
+keys=$(awk '/^#\[derive\(.*Deserialize/ { derived = 1; next }
+    derived && /^#\[/ { next }
+    derived && /^pub struct [A-Za-z]+ \{/ { section = tolower($3)
+        if (section == "config") section = ""; else if (section == "rule") section = "users.allow."
+        else if (section == "account") section = "users.allow.account."; else section = section "."
+        inside = 1; derived = 0; next }
+    { derived = 0 }
+    /^}/ { inside = 0 }
+    inside && /^    pub [a-z_]+:/ { sub(/:/, "", $2); print section $2 }' spawnd/src/config.rs)
+[ "$(echo "$keys" | wc -l)" -gt 40 ] || fail "hardly any key found in spawnd/src/config.rs"
+for key in $keys; do
+    has "$configuration" "\`$key\`" || has "$configuration" "\`[$key]\`" || has "$configuration" "\`[[$key]]\`" ||
+        fail "spawnd.toml's \`$key\` is not in $configuration"
+    last=${key##*.}
+    grep -qE "^#?\[*([a-z.]*\.)?$last( = |\])|^\[+$last\.|^# account = .*[ {]$last = |^# $last = " "$shipped" ||
+        fail "\`$key\` is not in $shipped"
+done
+
+fields=$(grep -rhoE 'SYNTHESIS_[A-Z][A-Z_]*[A-Z]' --include='*.rs' spawnd/src/audit | sort -u)
+[ -n "$fields" ] || fail "no field of the audit record found in spawnd/src/audit"
+ids=$(grep -hoE '"[0-9a-f]{32}"' spawnd/src/audit/entry.rs | tr -d '"')
+for field in $fields $ids; do
+    has docs/audit.md "\`$field\`" || fail "audit field or id \`$field\` is not in docs/audit.md"
+done
+
+variables=$(grep -rhoE 'SYNTHESIS_[A-Z][A-Z_]*[A-Z]' --include='*.rs' frontd/src spawnd/src channel/src |
+    sort -u | grep -vxF "$fields")
 [ -n "$variables" ] || fail "no SYNTHESIS_ variable found in the sources"
 for variable in $variables; do
     has "$configuration" "\`$variable\`" || fail "variable \`$variable\` is not in $configuration"

@@ -116,6 +116,7 @@ impl From<&Failure> for ApiError {
             FailureKind::NotReceived => (StatusCode::BAD_GATEWAY, "not_received", Again::ByStatus),
             // claude may have acted on the message already: only a person may send it again.
             FailureKind::ProcessEnded => (StatusCode::BAD_GATEWAY, "process_ended", Again::Never),
+            FailureKind::OutOfMemory => (StatusCode::BAD_GATEWAY, "out_of_memory", Again::Never),
             FailureKind::ModelError => (StatusCode::BAD_GATEWAY, "model_error", Again::Never),
             FailureKind::AnswerLost => (StatusCode::BAD_GATEWAY, "answer_lost", Again::Never),
             FailureKind::TooLong => (StatusCode::BAD_GATEWAY, "answer_too_long", Again::Never),

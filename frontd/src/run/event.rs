@@ -55,6 +55,8 @@ pub enum FailureKind {
     StartFailed,
     /// claude or its channel ended during the turn.
     ProcessEnded,
+    /// The session's processes used more memory than they may, and the kernel ended them.
+    OutOfMemory,
     /// The message left no trace in claude, twice.
     NotReceived,
     /// The model's service failed the turn.

@@ -30,9 +30,10 @@ pub fn of_dialog(screen: &str) -> Failure {
 
 /// An exit before claude was ready.
 pub fn of_exit(cause: ExitCause, screen: &str) -> Failure {
-    let kind = match lasting_code(screen) {
-        Some(code) => FailureKind::CannotStart(code),
-        None => FailureKind::StartFailed,
+    let kind = match (cause, lasting_code(screen)) {
+        (ExitCause::Oom {}, _) => FailureKind::OutOfMemory,
+        (_, Some(code)) => FailureKind::CannotStart(code),
+        (_, None) => FailureKind::StartFailed,
     };
     let shown = if screen.is_empty() { "nothing was on its screen" } else { screen };
     let by_hand =
@@ -43,6 +44,17 @@ pub fn of_exit(cause: ExitCause, screen: &str) -> Failure {
         ""
     };
     Failure::new(kind, format!("claude ended while it started ({cause}){hint}:\n{shown}"))
+}
+
+/// An exit during a turn.
+pub fn of_death(cause: ExitCause) -> Failure {
+    let kind = match cause {
+        ExitCause::Oom {} => FailureKind::OutOfMemory,
+        ExitCause::Code { .. } | ExitCause::Signal { .. } | ExitCause::Unknown {} => {
+            FailureKind::ProcessEnded
+        }
+    };
+    Failure::new(kind, format!("claude ended during the turn: {cause}"))
 }
 
 /// A `StopFailure`.
@@ -57,7 +69,9 @@ pub fn of_model_error(error: &str) -> Failure {
 pub fn of_refusal(code: RefusalCode, message: &str) -> Failure {
     let kind = match code {
         RefusalCode::UserNotAllowed => FailureKind::CannotStart("user_not_allowed"),
-        RefusalCode::NotAllowed | RefusalCode::NotProved => FailureKind::CannotStart("not_allowed"),
+        RefusalCode::NotAllowed => FailureKind::CannotStart("not_allowed"),
+        RefusalCode::NotProved => FailureKind::CannotStart("not_proved"),
+        RefusalCode::SandboxUnavailable => FailureKind::CannotStart("sandbox_unavailable"),
         RefusalCode::ClaudeMissing => FailureKind::CannotStart("claude_missing"),
         RefusalCode::WorkspaceNotAllowed => FailureKind::WorkspaceNotAllowed,
         RefusalCode::WorkspaceUnusable => FailureKind::WorkspaceUnusable,
@@ -65,7 +79,6 @@ pub fn of_refusal(code: RefusalCode, message: &str) -> Failure {
         RefusalCode::InUse
         | RefusalCode::StillRunning
         | RefusalCode::NoSession
-        | RefusalCode::SandboxUnavailable
         | RefusalCode::AuditUnavailable
         | RefusalCode::StartFailed => FailureKind::StartFailed,
     };

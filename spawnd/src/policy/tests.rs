@@ -292,15 +292,3 @@ fn a_root_behind_a_symlink_is_replaced_by_where_it_leads() {
         assert_eq!(plan.workspace_root, path("/usr/home/al"));
     }
 }
-
-#[test]
-fn spawns_have_a_burst_and_then_a_pace() {
-    let start = Instant::now();
-    let mut pace = Pace::new(10, 3, start);
-    assert!((0..3).all(|_| pace.take(start).is_ok()));
-    assert_eq!(pace.take(start), Err(Refusal::Pace));
-    let soon = start + Duration::from_millis(100);
-    assert_eq!((pace.take(soon), pace.take(soon)), (Ok(()), Err(Refusal::Pace)));
-    let late = start + Duration::from_secs(3600);
-    assert_eq!((0..9).filter(|_| pace.take(late).is_ok()).count(), 3);
-}

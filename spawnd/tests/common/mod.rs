@@ -214,6 +214,15 @@ impl Daemon {
         nix::sys::signal::kill(pid, signal).unwrap();
     }
 
+    /// What is sent meanwhile is read in one go.
+    pub(crate) fn stop_and_go<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
+        let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap());
+        nix::sys::signal::kill(pid, Unix::SIGSTOP).unwrap();
+        let result = meanwhile();
+        nix::sys::signal::kill(pid, Unix::SIGCONT).unwrap();
+        result
+    }
+
     pub(crate) fn wait(&mut self) -> ExitStatus {
         Watched::open(self.process.id()).wait_for_end();
         self.process.wait().unwrap()

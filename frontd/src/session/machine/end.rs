@@ -57,7 +57,8 @@ impl Machine {
                 }
                 Work::Ours(turn) => {
                     let mut turn = turn.clone();
-                    turn.cut_short("the session's channel process ended during the turn", out);
+                    let message = "the session's channel process ended during the turn";
+                    turn.cut_short(Failure::new(FailureKind::ProcessEnded, message), out);
                     self.stop(process, now, out);
                 }
                 Work::Foreign => self.stop(process, now, out),
@@ -91,7 +92,7 @@ impl Machine {
                 self.fail_start(diagnosis::of_exit(cause, screen), out);
             }
             State::Busy { work: Work::Ours(mut turn), .. } => {
-                turn.cut_short(&format!("claude ended during the turn: {cause}"), out);
+                turn.cut_short(diagnosis::of_death(cause), out);
             }
             State::Busy { work: Work::Foreign, .. } => {}
         }
@@ -146,7 +147,8 @@ impl Machine {
                 out.extend([Action::PressEsc, Action::AwaitIdle]);
             }
             Phase::Aborting { .. } => {
-                turn.clone().cut_short("", out);
+                let failure = Failure::new(FailureKind::ProcessEnded, "");
+                turn.clone().cut_short(failure, out);
                 self.stop(process, now, out);
             }
         }
@@ -155,15 +157,12 @@ impl Machine {
 
 impl Turn {
     /// The process is lost to this turn.
-    pub(super) fn cut_short(&mut self, message: &str, out: &mut Vec<Action>) {
+    pub(super) fn cut_short(&mut self, failure: Failure, out: &mut Vec<Action>) {
         let run = self.pending.run;
         match self.phase {
             Phase::Answered => {}
             Phase::Aborting { .. } => out.push(finish(run, Outcome::Aborted)),
-            Phase::Pushed | Phase::Working => {
-                let failure = Failure::new(FailureKind::ProcessEnded, message);
-                out.push(finish(run, Outcome::Failed(failure)));
-            }
+            Phase::Pushed | Phase::Working => out.push(finish(run, Outcome::Failed(failure))),
         }
     }
 }

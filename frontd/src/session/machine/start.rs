@@ -124,7 +124,7 @@ impl Machine {
     /// the next may have better luck with a fresh process.
     pub(super) fn fail_start(&mut self, failure: Failure, out: &mut Vec<Action>) {
         match failure.kind {
-            FailureKind::StartFailed | FailureKind::ProcessEnded => {
+            FailureKind::StartFailed | FailureKind::ProcessEnded | FailureKind::OutOfMemory => {
                 if let Some(pending) = self.queue.pop_front() {
                     out.push(finish(pending.run, Outcome::Failed(failure)));
                 }

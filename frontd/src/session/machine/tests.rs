@@ -262,6 +262,14 @@ fn a_lost_channel_sends_an_unreceived_message_again() {
 }
 
 #[test]
+fn a_death_by_memory_says_so() {
+    let (mut bench, process, ..) = Bench::working();
+    let (cause, screen) = (ExitCause::Oom {}, String::new());
+    let actions = bench.of(&process, FromProcess::Exited { cause, screen });
+    assert_eq!(failure(&actions), FailureKind::OutOfMemory);
+}
+
+#[test]
 fn an_exit_fails_the_turn_with_its_cause_and_keeps_the_queue() {
     let (mut bench, process, ..) = Bench::working();
     bench.submit("second");

@@ -1,0 +1,212 @@
+//! One entry: its kind, its fields, and its two forms (the journal's native protocol, JSON).
+
+use proto::ids::{AbsolutePath, ConversationId, SessionId, UnixUser};
+use proto::spawn::{ExitCause, Usage};
+
+/// Longer values are cut: a path of 4,096 bytes, each escaped, would otherwise be the largest.
+const LONGEST: usize = 8192;
+
+/// What is recorded; each has a MESSAGE_ID of its own for `journalctl MESSAGE_ID=` and the
+/// catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A frontd said hello, or was refused before it could.
+    Hello,
+    /// A connection ended.
+    Goodbye,
+    /// A start was judged and allowed; nothing runs yet.
+    Spawn,
+    /// claude was executed.
+    Started,
+    Refused,
+    /// Refusals that were counted instead of written.
+    Counted,
+    Signal,
+    Ready,
+    Exit,
+    /// A terminal was handed over again, or a session taken over after a restart.
+    Adopted,
+    /// Entries that could not be written at all.
+    Lost,
+}
+
+impl Kind {
+    pub const ALL: [Self; 11] = [
+        Self::Hello,
+        Self::Goodbye,
+        Self::Spawn,
+        Self::Started,
+        Self::Refused,
+        Self::Counted,
+        Self::Signal,
+        Self::Ready,
+        Self::Exit,
+        Self::Adopted,
+        Self::Lost,
+    ];
+
+    pub fn message_id(self) -> &'static str {
+        match self {
+            Self::Hello => "cc1342aa309948098b5739f74ee8ac36",
+            Self::Goodbye => "29f422abd1ec4457978d94638c0cb5b9",
+            Self::Spawn => "d259f11a18624920b82257e0f376a4d0",
+            Self::Started => "d97c119b6c2744e186a6e82fd1c80f04",
+            Self::Refused => "df4128cf0f2547458da881ded27ea161",
+            Self::Counted => "17588316393841d6b5de4e6b6b011df6",
+            Self::Signal => "f07d02c52b7849eea26782ae35a961f6",
+            Self::Ready => "99f9698544fe41b0a295d36fe82bee67",
+            Self::Exit => "2bc42d62a6a9467a82acd32c94b93a07",
+            Self::Adopted => "c94c262e1a0e4696a6e9699080a83cd4",
+            Self::Lost => "f077716c309f417796f94623804a6810",
+        }
+    }
+
+    /// syslog's levels: what an administrator should see is a warning.
+    fn priority(self) -> &'static str {
+        match self {
+            Self::Refused | Self::Counted | Self::Lost => "4",
+            Self::Spawn | Self::Started | Self::Exit => "5",
+            Self::Hello | Self::Goodbye | Self::Signal | Self::Ready | Self::Adopted => "6",
+        }
+    }
+}
+
+pub struct Entry {
+    fields: Vec<(&'static str, String)>,
+}
+
+impl Entry {
+    /// `message` is for people and of our own words.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        let fields = vec![
+            ("MESSAGE", message.into()),
+            ("MESSAGE_ID", kind.message_id().to_owned()),
+            ("PRIORITY", kind.priority().to_owned()),
+            ("SYSLOG_IDENTIFIER", "synthesis-spawnd".to_owned()),
+        ];
+        Self { fields }
+    }
+
+    pub(super) fn counted(peer: u32, count: u64) -> Self {
+        let message = format!("{count} more refusals of uid {peer} within a second");
+        Self::new(Kind::Counted, message).peer(peer).with("SYNTHESIS_COUNT", count)
+    }
+
+    pub(super) fn lost(count: u64) -> Self {
+        let message = format!("{count} audit entries could not be written");
+        Self::new(Kind::Lost, message).with("SYNTHESIS_COUNT", count)
+    }
+
+    #[must_use]
+    pub fn session(self, session: &SessionId) -> Self {
+        self.with("SYNTHESIS_SESSION", session)
+    }
+
+    #[must_use]
+    pub fn conversation(self, conversation: ConversationId) -> Self {
+        self.with("SYNTHESIS_CONVERSATION", conversation)
+    }
+
+    #[must_use]
+    pub fn user(self, user: &UnixUser) -> Self {
+        self.with("SYNTHESIS_USER", user)
+    }
+
+    #[must_use]
+    pub fn workspace(self, workspace: &AbsolutePath) -> Self {
+        self.with("SYNTHESIS_WORKSPACE", workspace)
+    }
+
+    #[must_use]
+    pub fn reason(self, reason: impl std::fmt::Display) -> Self {
+        self.with("SYNTHESIS_REASON", reason)
+    }
+
+    #[must_use]
+    pub fn peer(self, uid: u32) -> Self {
+        self.with("SYNTHESIS_PEER_UID", uid)
+    }
+
+    #[must_use]
+    pub fn pid(self, pid: u32) -> Self {
+        self.with("SYNTHESIS_PID", pid)
+    }
+
+    #[must_use]
+    pub fn exit(self, cause: ExitCause, usage: Usage) -> Self {
+        self.with("SYNTHESIS_EXIT", cause)
+            .with("SYNTHESIS_USER_USEC", usage.user_micros)
+            .with("SYNTHESIS_SYSTEM_USEC", usage.system_micros)
+            .with("SYNTHESIS_MAX_RSS_KIB", usage.max_rss_kib)
+    }
+
+    /// A field with what may come from outside: control characters, escape sequences and the
+    /// invisible are escaped, the too long is cut.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl std::fmt::Display) -> Self {
+        let value = value.to_string();
+        // As Rust writes a string literal, but for quotes, which harm nobody.
+        let mut escaped = String::with_capacity(value.len());
+        for c in value.chars() {
+            match c {
+                '"' | '\'' => escaped.push(c),
+                other => escaped.extend(other.escape_debug()),
+            }
+        }
+        if escaped.len() > LONGEST {
+            let end = escaped.floor_char_boundary(LONGEST);
+            escaped.truncate(end);
+            escaped.push('…');
+        }
+        self.fields.push((name, escaped));
+        self
+    }
+
+    /// systemd's native journal protocol. No value holds a line feed: `MESSAGE` is our own words,
+    /// the others are escaped.
+    pub(super) fn journal(&self) -> Vec<u8> {
+        let lines = self.fields.iter().map(|(name, value)| format!("{name}={value}\n"));
+        lines.collect::<String>().into_bytes()
+    }
+
+    /// One line of JSON with the same names.
+    pub(super) fn json(&self) -> Vec<u8> {
+        let object: serde_json::Map<String, serde_json::Value> =
+            self.fields.iter().map(|(n, v)| ((*n).to_owned(), v.as_str().into())).collect();
+        let mut line = serde_json::Value::Object(object).to_string().into_bytes();
+        line.push(b'\n');
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_outside_cannot_add_a_field_or_a_line() {
+        let hostile = "x\nSYNTHESIS_USER=root\n\x1b[2J\u{202e}\0\u{85}é\"";
+        let entry = Entry::new(Kind::Refused, "refused").reason(hostile);
+        let journal = String::from_utf8(entry.journal()).unwrap();
+        assert_eq!(journal.lines().count(), 5);
+        assert!(!journal.contains('\u{1b}') && !journal.contains('\u{202e}'));
+        assert!(journal.contains(r"SYNTHESIS_REASON=x\nSYNTHESIS_USER=root\n\u{1b}[2J"));
+        assert!(journal.contains('é'));
+        let json: serde_json::Value = serde_json::from_slice(&entry.json()).unwrap();
+        assert!(json.get("SYNTHESIS_USER").is_none());
+        assert_eq!(entry.json().iter().filter(|b| **b == b'\n').count(), 1);
+    }
+
+    #[test]
+    fn an_endless_value_is_cut() {
+        let entry = Entry::new(Kind::Refused, "r").reason("\u{1b}".repeat(LONGEST));
+        assert!(entry.journal().len() < LONGEST + 300);
+    }
+
+    #[test]
+    fn each_kind_has_an_id_of_its_own() {
+        let ids: std::collections::HashSet<_> = Kind::ALL.iter().map(|k| k.message_id()).collect();
+        assert_eq!(ids.len(), Kind::ALL.len());
+        assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));
+    }
+}

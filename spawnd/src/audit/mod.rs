@@ -1,0 +1,186 @@
+//! The audit record: what was asked of this daemon, what it did, how it ended. Written by the
+//! daemon itself, so that no frontd can forge or suppress it; never blocking, so that nobody can
+//! stop the loop by stopping the journal.
+//!
+//! Refusals above a rate are counted instead of written, per peer; starts and exits never are.
+
+mod entry;
+mod sink;
+mod throttle;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use proto::launch::Demand;
+
+pub use entry::{Entry, Kind};
+pub use sink::{Error as SinkError, Sink};
+use throttle::Throttle;
+
+/// Entries that wait for the journal. Under `Required` nothing new starts while one waits, so
+/// that this holds the ends of all that runs.
+const WAITING: usize = 4096;
+/// A journal that restarts is back in less.
+const AGAIN: Duration = Duration::from_millis(250);
+
+pub struct Audit {
+    sink: Sink,
+    demand: Demand,
+    throttle: Throttle,
+    /// From oldest to newest, already encoded.
+    waiting: VecDeque<Vec<u8>>,
+    again_at: Option<Instant>,
+    lost: u64,
+}
+
+impl Audit {
+    /// `per_second`: refusals of one peer that are written one by one.
+    pub fn new(sink: Sink, demand: Demand, per_second: u64) -> Self {
+        let throttle = Throttle::new(per_second);
+        Self { sink, demand, throttle, waiting: VecDeque::new(), again_at: None, lost: 0 }
+    }
+
+    /// Writes an entry, now or, when the journal does not take it, as soon as it does.
+    pub fn write(&mut self, entry: &Entry, now: Instant) {
+        if self.waiting.len() >= WAITING {
+            self.lost += 1;
+            return;
+        }
+        self.waiting.push_back(self.sink.encode(entry));
+        self.flush(now);
+    }
+
+    /// Writes or counts a refusal of a peer with that uid.
+    pub fn refusal(&mut self, peer: u32, entry: &Entry, now: Instant) {
+        if self.throttle.admits(peer, now) {
+            self.write(entry, now);
+        }
+    }
+
+    /// May something start that must be on record?
+    pub fn is_open(&mut self, now: Instant) -> bool {
+        self.flush(now);
+        match self.demand {
+            Demand::Required => self.waiting.is_empty() && self.lost == 0,
+            Demand::BestEffort => true,
+        }
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.again_at.into_iter().chain(self.throttle.next_deadline()).min()
+    }
+
+    /// Does what is due by the clock.
+    pub fn advance(&mut self, now: Instant) {
+        for (peer, count) in self.throttle.due(now) {
+            self.write(&Entry::counted(peer, count), now);
+        }
+        if self.again_at.is_some_and(|at| at <= now) {
+            self.flush(now);
+        }
+    }
+
+    fn flush(&mut self, now: Instant) {
+        while let Some(bytes) = self.waiting.front() {
+            if !self.sink.write(bytes) {
+                self.again_at = Some(now + AGAIN);
+                return;
+            }
+            self.waiting.pop_front();
+        }
+        self.again_at = None;
+        if self.lost > 0 {
+            let lost = self.sink.encode(&Entry::lost(std::mem::take(&mut self.lost)));
+            self.waiting.push_back(lost);
+            self.flush(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, UnixAddr, bind, getsockname, socket,
+    };
+    use std::os::fd::{AsRawFd as _, OwnedFd};
+
+    /// A journal of one's own, on an abstract name that the kernel picks.
+    fn pair() -> (Sink, OwnedFd) {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let journal = socket(AddressFamily::Unix, SockType::Datagram, flags, None).unwrap();
+        bind(journal.as_raw_fd(), &UnixAddr::new_unnamed()).unwrap();
+        let name = getsockname(journal.as_raw_fd()).unwrap();
+        (Sink::journal(name).unwrap(), journal)
+    }
+
+    fn read(end: &OwnedFd) -> Vec<String> {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut all = Vec::new();
+        while let Ok(len) = nix::unistd::read(end, &mut buffer) {
+            all.push(String::from_utf8_lossy(buffer.get(..len).unwrap()).into_owned());
+        }
+        all
+    }
+
+    fn refused(text: &str) -> Entry {
+        Entry::new(Kind::Refused, "refused").reason(text)
+    }
+
+    #[test]
+    fn after_a_hundred_thousand_refusals_a_start_is_on_record() {
+        let (sink, end) = pair();
+        let mut audit = Audit::new(sink, Demand::Required, 10);
+        let now = Instant::now();
+        for _ in 0..100_000 {
+            audit.refusal(7, &refused("x"), now);
+        }
+        audit.write(&Entry::new(Kind::Started, "started"), now);
+        let seen = read(&end);
+        assert_eq!(seen.len(), 11);
+        assert!(seen.last().unwrap().contains(Kind::Started.message_id()));
+        audit.advance(now + Duration::from_secs(1));
+        assert!(read(&end).concat().contains("SYNTHESIS_COUNT=99990\n"));
+        assert_eq!(audit.next_deadline(), None);
+    }
+
+    #[test]
+    fn what_a_full_journal_did_not_take_is_written_later_and_in_order() {
+        let (sink, end) = pair();
+        let mut audit = Audit::new(sink, Demand::Required, 10);
+        let now = Instant::now();
+        let mut written = 0_u32;
+        while audit.waiting.is_empty() {
+            audit.write(&refused(&written.to_string()), now);
+            written += 1;
+        }
+        assert!(!audit.is_open(now), "nothing may start unrecorded");
+        audit.write(&refused(&written.to_string()), now);
+        let mut seen = read(&end);
+        audit.advance(now + AGAIN);
+        assert!(audit.is_open(now));
+        seen.extend(read(&end));
+        let reasons: Vec<String> =
+            (0..=written).map(|n| format!("SYNTHESIS_REASON={n}\n")).collect();
+        assert_eq!(seen.len(), reasons.len());
+        assert!(seen.iter().zip(&reasons).all(|(entry, reason)| entry.contains(reason)));
+    }
+
+    #[test]
+    fn best_effort_starts_without_a_journal_and_says_what_was_lost() {
+        let (sink, end) = pair();
+        let mut audit = Audit::new(sink, Demand::BestEffort, 10);
+        let now = Instant::now();
+        while audit.lost == 0 {
+            audit.write(&refused("x"), now);
+        }
+        assert!(audit.is_open(now));
+        let mut seen = Vec::new();
+        while !audit.waiting.is_empty() {
+            seen.extend(read(&end));
+            audit.flush(now);
+        }
+        seen.extend(read(&end));
+        assert!(seen.last().unwrap().contains("SYNTHESIS_COUNT=1\n"));
+    }
+}

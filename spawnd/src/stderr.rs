@@ -1,0 +1,60 @@
+//! stderr without waiting for whoever reads it: a stalled reader must not stop the daemon.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+
+use nix::sys::socket::{MsgFlags, send};
+
+pub enum Stderr {
+    File(File),
+    Socket(OwnedFd),
+}
+
+impl Stderr {
+    /// # Errors
+    /// When stderr is closed.
+    pub fn open() -> io::Result<Self> {
+        let inherited = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+        let kind = inherited.metadata()?.file_type();
+        if kind.is_socket() {
+            return Ok(Self::Socket(inherited.into()));
+        }
+        // What we inherited is also our parent's: a description of our own is made non-blocking.
+        // Regular files never make anybody wait, and a second offset in one would overwrite.
+        let again = (kind.is_fifo() || kind.is_char_device()).then(|| {
+            let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+            OpenOptions::new().write(true).custom_flags(flags).open("/proc/self/fd/2").ok()
+        });
+        Ok(Self::File(again.flatten().unwrap_or(inherited)))
+    }
+
+    /// How many of `bytes` were taken.
+    ///
+    /// # Errors
+    /// WouldBlock when nothing can be taken now.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Socket(socket) => {
+                let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+                Ok(send(socket.as_raw_fd(), bytes, flags)?)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_stalls_is_not_waited_for() {
+        let (_read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_NONBLOCK).unwrap();
+        let mut stderr = Stderr::File(write.into());
+        while stderr.write(&[b'x'; 4096]).is_ok() {}
+        let error = stderr.write(b"x").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+}
