@@ -394,6 +394,16 @@ fn hundreds_of_sessions_survive_a_restart() {
 }
 
 #[test]
+fn a_claude_that_ends_at_once_was_started_all_the_same() {
+    let Some(machine) = Machine::boot() else { return };
+    let mut client = machine.client();
+    for _ in 0..20 {
+        let started = machine.spawn(&mut client, "exit 3");
+        assert_eq!(client.exit_of(&started.session), ExitCause::Code { code: 3 });
+    }
+}
+
+#[test]
 fn systemd_hears_that_the_loop_turns_while_nothing_happens() {
     let Some(machine) = Machine::boot() else { return };
     // Returns when systemd has heard READY=1.
