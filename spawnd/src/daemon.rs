@@ -100,9 +100,9 @@ enum Source {
     Greeting(u64),
     Status(SessionId),
     Inbox(SessionId),
-    Lookup(SessionId),
     Memory(SessionId),
     Child(SessionId),
+    Lookup(SessionId),
 }
 
 impl Daemon {
@@ -155,8 +155,8 @@ impl Daemon {
             self.expire(now);
             self.expire_lookups(now);
             self.expire_greetings(now);
-            self.audit.advance(now);
             self.report(now);
+            self.audit.advance(now);
             if self.is_over(now)? {
                 return Ok(());
             }
@@ -174,9 +174,9 @@ impl Daemon {
             Source::Greeting(serial) => self.read_greeting(*serial, now),
             Source::Status(id) => self.read_status(id, now),
             Source::Inbox(id) => self.read_inbox(id, now),
-            Source::Lookup(id) => self.read_lookup(id, now),
             Source::Memory(id) => self.look_at_memory(id),
             Source::Child(id) => self.child_gone(id, now),
+            Source::Lookup(id) => self.read_lookup(id, now),
         }
     }
 
@@ -239,7 +239,7 @@ impl Daemon {
     fn started(&self) -> std::collections::HashSet<Pid> {
         let first = self.table.iter().filter_map(|(_, session)| session.child());
         let first = first.filter(|child| child.kin == Kin::Own);
-        first.map(|c| c.pid).chain(self.sweeps.pids()).chain(self.lookups.pids()).collect()
+        first.map(|child| child.pid).chain(self.sweeps.pids()).chain(self.lookups.pids()).collect()
     }
 
     /// Folders of a daemon that was killed, and what may still run of its sessions.
@@ -346,8 +346,8 @@ impl Daemon {
             self.recovery.store.next_deadline(),
             self.watchdog.map(|(_, next)| next),
             self.accept_at,
-            closing,
             self.audit.next_deadline(),
+            closing,
         ];
         let next = sessions.chain(greetings).chain(work).chain(own.into_iter().flatten()).min();
         match next {

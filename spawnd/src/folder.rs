@@ -79,7 +79,8 @@ impl Folders {
         let lock = lock(top.as_fd(), run)?;
         let sessions = own_folder(top.as_fd(), "sessions", listed, &path)?;
         let locks = own_folder(top.as_fd(), "locks", 0o700, &format!("{run}/locks"))?;
-        Ok(Self { sessions, locks: Locks::new(locks), path, as_root, _lock: lock })
+        let locks = Locks::new(locks);
+        Ok(Self { sessions, locks, path, as_root, _lock: lock })
     }
 
     /// The folder of one session.

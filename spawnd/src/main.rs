@@ -37,7 +37,7 @@ fn check_config(file: &Path) -> ExitCode {
 }
 
 fn serve(config: &Place, access: &Access) -> Result<(), Box<dyn std::error::Error>> {
-    let daemon = startup::start(config, access, &|name| std::env::var(name).ok())?;
+    let daemon = startup::start(config, access)?;
     sd_notify::notify(&[sd_notify::NotifyState::Ready])?;
     Ok(daemon.run()?)
 }

@@ -70,7 +70,9 @@ impl Daemon {
         self.recovery.keep(id, &session);
         if let State::Running(running) = &session.state {
             let pid = number(running.child.pid);
-            log::info(format_args!("session {id} started: pid {pid}, resumed {resumed}"));
+            let message = format!("session {id} started: pid {pid}, resumed {resumed}");
+            let entry = Entry::new(Kind::Started, message).session(id).pid(pid);
+            self.record(entry.conversation(session.conversation).user(&session.user));
             let answer = Answer::Started { session: id.clone(), pid, resumed };
             self.answer(origin, answer, Some(&running.leader));
         }
@@ -113,15 +115,23 @@ impl Daemon {
         while let Some(pid) = wait::next_ended() {
             let session = self.table.of_child(pid);
             if let Some(id) = &session {
-                // Once it is waited for, its scope goes, and the counter with it.
+                // Once it is waited for, nothing shows its scope any more, which goes then, and the
+                // counter with it.
+                self.read_status(id, now);
                 self.look_at_memory(id);
             }
             match (wait::reap(pid), session) {
                 (Ok(ended), Some(id)) => {
                     self.first_process_gone(&id, ended.cause, ended.usage, now);
                 }
-                // Else an adopted orphan, of which waiting for it was all.
-                (Ok(_), None) => drop(self.sweeps.ended(&self.folders, pid, now)),
+                (Ok(_), None) => {
+                    if !self.lookups.ended(pid) {
+                        // Else an adopted orphan, of which waiting for it was all.
+                        self.sweeps.ended(&self.folders, pid, now);
+                    }
+                }
+                // What the status said led to the same end.
+                (Err(error), _) if error.raw_os_error() == Some(libc::ECHILD) => {}
                 (Err(error), _) => {
                     log::error(format_args!("wait: {error}"));
                     break;

@@ -83,8 +83,8 @@ impl Refusal {
             }
             Self::Launch { code, .. } => *code,
             Self::Lookup { .. }
-            | Self::LaunchStep { .. }
             | Self::Scope
+            | Self::LaunchStep { .. }
             | Self::LaunchSilent
             | Self::LaunchGarbled
             | Self::Deadline(_)

@@ -183,8 +183,7 @@ impl Daemon {
         if private_home {
             self.homes.make(&request.user, owner)?;
         }
-        let (uid, conversation) = (plan.identity.uid, plan.conversation);
-        let lock = self.folders.locks.take(uid, conversation)?;
+        let lock = self.folders.locks.take(owner.uid, plan.conversation)?;
         let (launch, scopes, ceiling) = (&self.launch, self.scopes.as_ref(), self.ceiling);
         let means = spawn::Means { launch, scopes, ceiling };
         let started = spawn::prepare(&self.folders, &plan)
@@ -197,7 +196,7 @@ impl Daemon {
                 Ok(Reply::Later)
             }
             Err(refusal) => {
-                self.folders.locks.release(uid, conversation, lock);
+                self.folders.locks.release(owner.uid, plan.conversation, lock);
                 self.discard(request.session.clone(), owner);
                 Err(refusal)
             }

@@ -20,8 +20,7 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, chown, geteuid};
-use proto::ids::AbsolutePath;
-use proto::ids::SessionId;
+use proto::ids::{AbsolutePath, SessionId};
 
 use crate::audit::{Audit, Sink};
 use crate::config::{self, Config, Fault, Source};
@@ -152,14 +151,14 @@ fn parsed(text: &str, source: Source, path: &Path) -> Result<Config, Error> {
     config::parse(text, source).map_err(|fault| Error::Config { path: path.to_owned(), fault })
 }
 
-/// A variable of the environment; what systemd says is all that counts.
-pub type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
-
 /// # Errors
 /// The first thing that is unfit.
-pub fn start(place: &Place, access: &Access, variable: Variable<'_>) -> Result<Daemon, Error> {
+pub fn start(place: &Place, access: &Access) -> Result<Daemon, Error> {
+    // What systemd stored may be more than the soft limit that it starts us with.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     // First: what we inherit, before our own descriptors take the numbers.
-    let inherited = inherit(access, variable)?;
+    let inherited = inherit(access)?;
     let given = match place {
         Place::Path(_) => None,
         Place::Descriptor(number) => Some(taken(*number)?),
@@ -255,17 +254,22 @@ fn programs(policy: &Policy, trust: Trust, with_claude: bool) -> Result<OwnedFd,
     }
 }
 
+/// What systemd says to a service; nothing else is read of the environment here.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 enum Inherited {
     Connection(OwnedFd),
     Activation { listener: OwnedFd, pieces: Vec<(SessionId, What, OwnedFd)> },
     Nothing(PathBuf),
 }
 
-fn inherit(access: &Access, variable: Variable<'_>) -> Result<Inherited, Error> {
+fn inherit(access: &Access) -> Result<Inherited, Error> {
     match access {
         Access::Connected(number) => Ok(Inherited::Connection(inherited_socket(*number)?)),
         Access::Path(path) => Ok(Inherited::Nothing(path.clone())),
-        Access::Activated => activation(store::inherited(variable)),
+        Access::Activated => activation(store::inherited(&variable)),
     }
 }
 
@@ -301,8 +305,7 @@ fn taken(number: RawFd) -> Result<OwnedFd, Error> {
 
 /// An inherited descriptor is whatever the parent made of it: look, and make it non-blocking.
 fn inherited_socket(number: RawFd) -> Result<OwnedFd, Error> {
-    let socket = taken(number)?;
-    prepared(socket, number)
+    prepared(taken(number)?, number)
 }
 
 fn prepared(socket: OwnedFd, number: RawFd) -> Result<OwnedFd, Error> {

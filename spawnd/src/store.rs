@@ -219,9 +219,12 @@ pub fn inherited(variable: &dyn Fn(&str) -> Option<String>) -> Vec<(String, Owne
     let taken = (3_i32..).zip(names).take(usize::try_from(count).unwrap_or(0));
     taken
         .filter_map(|(number, name)| {
-            // Above the numbers that a start of launch overwrites: these may be closed any time.
-            let fd = sys::descriptors::take_inherited(number);
-            match fd.and_then(|fd| sys::descriptors::moved_up(fd, sys::exec::PROGRAM + 1)) {
+            let above = |fd| match number > sys::exec::PROGRAM {
+                true => Ok(fd),
+                // A start of launch overwrites these, which must not fall free.
+                false => sys::descriptors::moved_up(fd, sys::exec::PROGRAM + 1),
+            };
+            match sys::descriptors::take_inherited(number).and_then(above) {
                 Ok(fd) => Some((name.to_owned(), fd)),
                 Err(error) => {
                     log::warning(format_args!("descriptor {number}, {name:?}: {error}"));

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use proto::ids::{SessionId, UnixUser};
 use proto::spawn::{
-    Answer, Call, Event, ExitCause, ListedState, PermissionMode, Proof, RefusalCode, Signal, Spawn,
-    TerminalSize,
+    Answer, Call, Event, ExitCause, Listed, ListedState, PermissionMode, Proof, RefusalCode,
+    Signal, Spawn, TerminalSize,
 };
 use tests::harness::binary;
 use tests::harness::container::Container;
@@ -138,6 +138,7 @@ fn install(stage: &Path) {
     {
         put(Path::new(UNITS).join(unit), &format!("etc/systemd/system/{unit}"), 0o644);
     }
+    put(Path::new(UNITS).join("spawnd.toml"), "etc/synthesis/spawnd.toml", 0o644);
     let sockets = stage.join("etc/systemd/system/sockets.target.wants");
     fs::create_dir_all(&sockets).unwrap();
     let socket = "synthesis-spawnd.socket";
@@ -364,6 +365,42 @@ fn a_scope_that_cannot_be_made_is_a_failed_start_and_its_conversation_is_free() 
     request.session = SessionId::random();
     let started = client.spawn(&request).unwrap();
     talk(&started.leader, "free");
+}
+
+#[test]
+fn hundreds_of_sessions_survive_a_restart() {
+    const COUNT: usize = 250;
+    let Some(machine) = Machine::boot() else { return };
+    let mut client = machine.client();
+    let request = machine.request("exec cat");
+    for _ in 0..COUNT {
+        let session = SessionId::random();
+        let request = Spawn { session, conversation: conversation(), ..request.clone() };
+        client.spawn(&request).unwrap();
+    }
+    drop(client);
+    machine.systemctl(&["restart", SERVICE]);
+    let mut client = machine.client();
+    let (mut found, mut after) = (0, None);
+    while let (Answer::Sessions { sessions, more }, _) = client.call(Call::List { after }) {
+        let running = |listed: &&Listed| matches!(listed.state, ListedState::Running { .. });
+        found += sessions.iter().filter(running).count();
+        if !more {
+            break;
+        }
+        after = sessions.last().map(|listed| listed.session.clone());
+    }
+    assert_eq!(found, COUNT, "{}", machine.log());
+}
+
+#[test]
+fn a_claude_that_ends_at_once_was_started_all_the_same() {
+    let Some(machine) = Machine::boot() else { return };
+    let mut client = machine.client();
+    for _ in 0..20 {
+        let started = machine.spawn(&mut client, "exit 3");
+        assert_eq!(client.exit_of(&started.session), ExitCause::Code { code: 3 });
+    }
 }
 
 #[test]
