@@ -358,3 +358,20 @@ fn what_policy_makes_visible_is_there_read_only_and_its_neighbours_are_not() {
     );
     assert_eq!(lines, ["visible", "Read-only file system", "no neighbour"]);
 }
+
+#[test]
+fn a_program_that_only_root_can_reach_is_not_shown_to_the_user() {
+    if !is_root("a_program_that_only_root_can_reach_is_not_shown_to_the_user") {
+        return;
+    }
+    let place = Place::new();
+    let closed = place.path.join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::rename(place.path.join("claude"), closed.join("claude")).unwrap();
+    symlink(closed.join("claude"), place.path.join("claude")).unwrap();
+    let (daemon, mut client) = Daemon::paired(place);
+    let (code, message) = client.spawn_refused(&daemon.request());
+    assert_eq!(code, proto::spawn::RefusalCode::ClaudeMissing);
+    assert!(message.contains("Permission denied"), "{message}");
+}

@@ -110,6 +110,7 @@ const DENIED: &[Entry] = &[
     never("finit_module", libc::SYS_finit_module, MODULES),
     never("delete_module", libc::SYS_delete_module, MODULES),
     never("kexec_load", libc::SYS_kexec_load, KEXEC),
+    never("kexec_file_load", libc::SYS_kexec_file_load, KEXEC),
     never("reboot", libc::SYS_reboot, MACHINE),
     never("swapon", libc::SYS_swapon, MACHINE),
     never("swapoff", libc::SYS_swapoff, MACHINE),
@@ -144,7 +145,6 @@ const DENIED: &[Entry] = &[
 
 #[cfg(target_arch = "x86_64")]
 const OF_THIS_MACHINE: &[Entry] = &[
-    never("kexec_file_load", libc::SYS_kexec_file_load, KEXEC),
     never("iopl", libc::SYS_iopl, "the machine's ports"),
     never("ioperm", libc::SYS_ioperm, "the machine's ports"),
     never("modify_ldt", libc::SYS_modify_ldt, "16-bit segments: faults, no users"),

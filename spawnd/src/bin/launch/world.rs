@@ -183,6 +183,14 @@ mod tests {
     }
 
     #[test]
+    fn a_bridge_folder_is_shown_whole_and_another_ones_socket_alone() {
+        let mut plan = crate::arguments::tests::plan();
+        assert_eq!(bridge(&plan), Path::new("/run/bridge.sock"));
+        plan.bridge.socket = AbsolutePath::new("/run/s/bridge/bridge.sock").unwrap();
+        assert_eq!(bridge(&plan), Path::new("/run/s/bridge"));
+    }
+
+    #[test]
     fn what_is_hidden_needs_no_cover_and_what_is_visible_no_copy() {
         assert!(!is_needed(Kind::Cover, Ground::Ours) && is_needed(Kind::Cover, Ground::Host));
         assert!(!is_needed(Kind::Shown, Ground::Host) && is_needed(Kind::Shown, Ground::Ours));
