@@ -486,7 +486,7 @@ fn a_record_that_does_not_fit_kills_nothing_and_is_not_served() {
 
     let mut client = machine.client();
     let listed: Vec<SessionId> = client.list().into_iter().map(|listed| listed.session).collect();
-    assert_eq!(listed, [honest.session.clone()]);
+    assert_eq!(listed.as_slice(), std::slice::from_ref(&honest.session));
     machine.waits_for_log("1 sessions are left alone");
     for pid in [forged.pid, honest.pid] {
         assert!(machine.container.has_process(pid));

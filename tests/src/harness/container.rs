@@ -80,9 +80,11 @@ impl Container {
         self.command(command).spawn().expect("container.sh")
     }
 
-    /// Is there a process with this number of the container?
+    /// Is there a process with this number of the container, more than a corpse that process 1
+    /// has not waited for yet?
     pub fn has_process(&self, pid: u32) -> bool {
-        self.path(&format!("/proc/{pid}")).exists()
+        let status = std::fs::read_to_string(self.path(&format!("/proc/{pid}/status")));
+        status.is_ok_and(|status| !status.contains("State:\tZ"))
     }
 }
 
