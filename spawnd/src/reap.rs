@@ -170,7 +170,8 @@ impl Daemon {
         let Some(mut session) = self.table.take(id) else { return };
         let outcome = match &session.state {
             State::Running(running) => {
-                let cause = judged(cause, &session.containment);
+                let unasked = matches!(running.course, Course::Onward);
+                let cause = judged(cause, &session.containment, unasked);
                 let resumed = running.resumed;
                 let pid = number(running.child.pid);
                 let ready = match running.readiness {
@@ -314,12 +315,12 @@ impl Daemon {
 
 /// Out of memory is said only when the kernel counted a kill and claude ended by one, or nobody
 /// knows how it ended.
-fn judged(cause: ExitCause, containment: &Containment) -> ExitCause {
+fn judged(cause: ExitCause, containment: &Containment, unasked: bool) -> ExitCause {
     match (cause, containment) {
         (
             ExitCause::Signal { signal: libc::SIGKILL } | ExitCause::Unknown {},
             Containment::Scope(scope),
-        ) if scope.ran_out_of_memory() => ExitCause::Oom {},
+        ) if scope.ran_out_of_memory(unasked) => ExitCause::Oom {},
         (cause, Containment::Scope(_) | Containment::Family { .. }) => cause,
     }
 }

@@ -153,9 +153,10 @@ impl Scope {
         }
     }
 
-    /// Did the kernel kill in here for want of memory since this daemon watches?
-    pub fn ran_out_of_memory(&self) -> bool {
-        self.memory.as_ref().is_some_and(|memory| memory.killed)
+    /// Did the kernel kill in here for want of memory since this daemon watches? `unasked`: nobody
+    /// here asked for the end, so that a kill that was counted somewhere may be this one.
+    pub fn ran_out_of_memory(&self, unasked: bool) -> bool {
+        self.memory.as_ref().is_some_and(|memory| memory.killed || (unasked && memory.suspected))
     }
 
     /// SIGKILL to all that is in the scope.
@@ -197,6 +198,8 @@ struct Memory {
     /// Of the whole machine, when the group could still be read.
     overall: u64,
     killed: bool,
+    /// The group was gone, and the machine's count had risen.
+    suspected: bool,
 }
 
 impl Memory {
@@ -212,7 +215,7 @@ impl Memory {
             return None;
         };
         let baseline = kills(&file)?;
-        Some(Self { file, baseline, overall: overall_kills(), killed: false })
+        Some(Self { file, baseline, overall: overall_kills(), killed: false, suspected: false })
     }
 
     fn look(&mut self) {
@@ -222,7 +225,7 @@ impl Memory {
                 self.killed |= now > self.baseline;
                 self.overall = overall;
             }
-            None => self.killed |= overall > self.overall,
+            None => self.suspected |= overall > self.overall,
         }
     }
 }

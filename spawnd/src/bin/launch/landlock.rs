@@ -9,6 +9,7 @@ use landlock::{
 };
 use proto::launch::Plan;
 
+use crate::missing::Part;
 use crate::stop::Stop;
 
 /// The newest that the crate knows; what the kernel lacks of it is left out.
@@ -20,7 +21,7 @@ const SCOPES: ABI = ABI::V6;
 ///
 /// # Errors
 /// [`Stop::Landlock`].
-pub(crate) fn restrict(plan: &Plan) -> Result<Option<&'static str>, Stop> {
+pub(crate) fn restrict(plan: &Plan) -> Result<Option<Part>, Stop> {
     let status = rules(plan)?;
     Ok(lacking(&status))
 }
@@ -48,11 +49,13 @@ fn rules(plan: &Plan) -> Result<LandlockStatus, RulesetError> {
     Ok(restricted.landlock)
 }
 
-fn lacking(status: &LandlockStatus) -> Option<&'static str> {
+fn lacking(status: &LandlockStatus) -> Option<Part> {
     match status {
-        LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => Some("Landlock"),
+        LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => {
+            Some(Part::Needed("Landlock"))
+        }
         LandlockStatus::Available { effective_abi, .. } if *effective_abi < SCOPES => {
-            Some("Landlock scopes (Linux 6.12)")
+            Some(Part::Wanted("Landlock scopes (Linux 6.12)"))
         }
         LandlockStatus::Available { .. } => None,
     }
@@ -65,9 +68,9 @@ mod tests {
     #[test]
     fn what_the_kernel_lacks_is_named() {
         let with = |effective_abi| LandlockStatus::Available { effective_abi, kernel_abi: None };
-        assert_eq!(lacking(&LandlockStatus::NotImplemented), Some("Landlock"));
-        assert_eq!(lacking(&LandlockStatus::NotEnabled), Some("Landlock"));
-        assert_eq!(lacking(&with(ABI::V5)), Some("Landlock scopes (Linux 6.12)"));
+        assert_eq!(lacking(&LandlockStatus::NotImplemented), Some(Part::Needed("Landlock")));
+        assert_eq!(lacking(&LandlockStatus::NotEnabled), Some(Part::Needed("Landlock")));
+        assert_eq!(lacking(&with(ABI::V5)), Some(Part::Wanted("Landlock scopes (Linux 6.12)")));
         assert_eq!(lacking(&with(ABI::V6)), None);
         assert_eq!(lacking(&with(NEWEST)), None);
     }

@@ -5,6 +5,15 @@ use proto::launch::Demand;
 
 use crate::stop::Stop;
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Without it there is no sandbox.
+    Needed(&'static str),
+    /// What kernels learned later, and a long-lived distribution's does not know: named, never
+    /// refused.
+    Wanted(&'static str),
+}
+
 pub(crate) struct Missing {
     demand: Demand,
     parts: Vec<String>,
@@ -17,10 +26,11 @@ impl Missing {
 
     /// # Errors
     /// [`Stop::Unavailable`] if there is a part that is missing and required.
-    pub(crate) fn note(&mut self, part: Option<&'static str>) -> Result<(), Stop> {
+    pub(crate) fn note(&mut self, part: Option<Part>) -> Result<(), Stop> {
         match (part, self.demand) {
-            (Some(part), Demand::Required) => return Err(Stop::Unavailable(part)),
-            (Some(part), Demand::BestEffort) => self.parts.push(part.to_owned()),
+            (Some(Part::Needed(part)), Demand::Required) => return Err(Stop::Unavailable(part)),
+            (Some(Part::Needed(part)), Demand::BestEffort) => self.parts.push(part.to_owned()),
+            (Some(Part::Wanted(part)), _) => self.parts.push(part.to_owned()),
             (None, Demand::Required | Demand::BestEffort) => {}
         }
         Ok(())
@@ -42,7 +52,7 @@ mod tests {
         let mut missing = Missing::new(Demand::Required);
         missing.note(None).unwrap();
         let Record::Refused { code, message } =
-            missing.note(Some("Landlock")).unwrap_err().record()
+            missing.note(Some(Part::Needed("Landlock"))).unwrap_err().record()
         else {
             panic!("no refusal")
         };
@@ -51,9 +61,16 @@ mod tests {
     }
 
     #[test]
+    fn what_only_newer_kernels_have_is_named_and_not_refused() {
+        let mut missing = Missing::new(Demand::Required);
+        missing.note(Some(Part::Wanted("Landlock scopes"))).unwrap();
+        assert_eq!(missing.into_parts(), ["Landlock scopes"]);
+    }
+
+    #[test]
     fn a_missing_part_is_named_where_best_effort_is_enough() {
         let mut missing = Missing::new(Demand::BestEffort);
-        missing.note(Some("seccomp")).unwrap();
+        missing.note(Some(Part::Needed("seccomp"))).unwrap();
         missing.note(None).unwrap();
         assert_eq!(missing.into_parts(), ["seccomp"]);
     }

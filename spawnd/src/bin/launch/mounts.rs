@@ -16,6 +16,7 @@ use proto::launch::Plan;
 use spawnd::sys::mount as tree;
 
 use crate::identity;
+use crate::missing::Part;
 use crate::stop::Stop;
 use crate::workspace::Walked;
 use crate::world::{self, Item, Kind, Reached};
@@ -24,8 +25,8 @@ use crate::world::{self, Item, Kind, Reached};
 ///
 /// # Errors
 /// [`Stop::Mount`].
-pub(crate) fn enter_namespace(plan: &Plan) -> Result<Option<&'static str>, Stop> {
-    const PART: Option<&str> = Some("mount namespace");
+pub(crate) fn enter_namespace(plan: &Plan) -> Result<Option<Part>, Stop> {
+    const PART: Option<Part> = Some(Part::Needed("mount namespace"));
     if !plan.identity.drop_root {
         return Ok(PART);
     }
@@ -38,7 +39,8 @@ pub(crate) fn enter_namespace(plan: &Plan) -> Result<Option<&'static str>, Stop>
             Err(at("/")(error))
         };
     }
-    match unshare(CloneFlags::CLONE_NEWNS) {
+    // System V's shared memory and queues are by uid: each session gets its own.
+    match unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC) {
         Err(Errno::EPERM | Errno::ENOSYS | Errno::EINVAL) => return Ok(PART),
         other => other.map_err(failed("unshare"))?,
     }

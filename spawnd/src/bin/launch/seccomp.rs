@@ -11,19 +11,20 @@ use seccompiler::{
 };
 
 use crate::deny::{self, Answer, Entry, When};
+use crate::missing::Part;
 use crate::stop::Stop;
 
 /// For good, and for everything that the session starts. Says if the kernel has no filters.
 ///
 /// # Errors
 /// [`Stop::Seccomp`].
-pub(crate) fn restrict(plan: &Plan) -> Result<Option<&'static str>, Stop> {
+pub(crate) fn restrict(plan: &Plan) -> Result<Option<Part>, Stop> {
     for program in programs(plan.sandbox.ptrace)? {
         match apply_filter(&program) {
             Err(Error::Seccomp(error))
                 if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) =>
             {
-                return Ok(Some("seccomp"));
+                return Ok(Some(Part::Needed("seccomp")));
             }
             other => other?,
         }
