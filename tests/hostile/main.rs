@@ -3,4 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is its job")]
 
+mod facts;
+mod files;
+mod kernel;
+mod life;
 mod lifecycle;
+mod packets;
+mod peers;
+mod requests;
+mod stage;
+mod stalled;
+mod workspace;

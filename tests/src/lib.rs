@@ -6,5 +6,6 @@ pub mod channel_tag;
 pub mod directive;
 pub mod fake_claude;
 pub mod harness;
+pub mod hostile_claude;
 pub mod mock_model;
 pub mod offline_claude;

@@ -50,6 +50,11 @@ pub fn status(pid: u32) -> Option<HashMap<String, String>> {
     Some(pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
 }
 
+/// Is there such a process, and is it more than a corpse?
+pub fn lives(pid: u32) -> bool {
+    status(pid).is_some_and(|status| !status["State"].starts_with('Z'))
+}
+
 /// Every process that can be seen.
 pub fn all() -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -117,9 +117,8 @@ impl Client {
         let (len, fds) = match received {
             Ok(received) => {
                 let rights = received.cmsgs().expect("control data is whole");
-                let fds = rights.flat_map(|message| match message {
-                    ControlMessageOwned::ScmRights(fds) => fds,
-                    _ => Vec::new(),
+                let fds = rights.flat_map(|message| {
+                    if let ControlMessageOwned::ScmRights(fds) = message { fds } else { Vec::new() }
                 });
                 // SAFETY: the kernel made these descriptors for us a moment ago; nothing else
                 // knows their numbers.
@@ -199,10 +198,9 @@ impl Client {
     /// # Panics
     /// When it is not.
     pub fn refusal(&mut self, call: Call) -> RefusalCode {
-        match self.call(call).0 {
-            Answer::Refused { code, .. } => code,
-            other => panic!("not refused: {other:?}"),
-        }
+        let answer = self.call(call).0;
+        let Answer::Refused { code, .. } = answer else { panic!("not refused: {answer:?}") };
+        code
     }
 
     /// # Panics
@@ -249,10 +247,9 @@ impl Client {
     /// # Panics
     /// When it is not answered.
     pub fn list(&mut self) -> Vec<Listed> {
-        match self.call(Call::List { after: None }).0 {
-            Answer::Sessions { sessions, .. } => sessions,
-            other => panic!("{other:?}"),
-        }
+        let answer = self.call(Call::List { after: None }).0;
+        let Answer::Sessions { sessions, .. } = answer else { panic!("{answer:?}") };
+        sessions
     }
 }
 

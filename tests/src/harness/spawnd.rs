@@ -3,13 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -18,6 +14,7 @@ use nix::unistd::Pid;
 use proto::ids::{AbsolutePath, ConversationId, Secret, SessionId, UnixUser};
 use proto::spawn::{PermissionMode, Proof, Spawn, TerminalSize};
 
+pub use super::place::{Place, file, folder, install, listener};
 use super::seqpacket::Client;
 use super::{binary, processes};
 
@@ -78,87 +75,6 @@ impl Default for Settings {
     }
 }
 
-/// A folder of root's where sessions' users get through; not below /tmp, which sessions do not see.
-#[derive(Debug)]
-pub struct Place {
-    pub path: PathBuf,
-    /// Sessions may reach this one.
-    pub bridge: UnixListener,
-}
-
-impl Place {
-    /// # Panics
-    /// When a folder cannot be made.
-    #[expect(clippy::new_without_default, reason = "it makes folders")]
-    pub fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = PathBuf::from(format!("/var/lib/synh-{}-{number}", std::process::id()));
-        for name in ["", "ws", "homes", "bridge", "bin"] {
-            folder(&path.join(name), 0, 0o755);
-        }
-        let bridge = UnixListener::bind(path.join("bridge/bridge.sock")).expect("bind");
-        fs::set_permissions(path.join("bridge/bridge.sock"), fs::Permissions::from_mode(0o666))
-            .expect("chmod");
-        Self { path, bridge }
-    }
-
-    /// A new folder of `user` in the user's workspace root.
-    pub fn workspace(&self, user: &User, name: &str) -> PathBuf {
-        let path = self.root(user).join(name);
-        folder(&path, user.uid, 0o755);
-        path
-    }
-
-    /// Below it policy lets the user work.
-    pub fn root(&self, user: &User) -> PathBuf {
-        self.path.join("ws").join(user.name)
-    }
-
-    /// The account's own home, which is not the session's.
-    pub fn real_home(&self, user: &User) -> PathBuf {
-        self.path.join("homes").join(user.name)
-    }
-
-    pub fn socket(&self) -> PathBuf {
-        self.path.join("spawnd.sock")
-    }
-
-    pub fn state(&self) -> PathBuf {
-        self.path.join("state")
-    }
-
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.path.join("log")).unwrap_or_default()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
-/// A folder with this owner and mode, whatever the umask.
-///
-/// # Panics
-/// When it cannot be made.
-pub fn folder(path: &Path, uid: u32, mode: u32) {
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(path).expect("mkdir");
-    chown(path, Some(uid), Some(uid)).expect("chown");
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
-}
-
-/// A file with this owner and mode.
-///
-/// # Panics
-/// When it cannot be written.
-pub fn file(path: &Path, content: &str, uid: u32, mode: u32) {
-    fs::write(path, content).expect("write");
-    chown(path, Some(uid), Some(uid)).expect("chown");
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
-}
-
 pub struct Daemon {
     // Before the folder that it uses.
     process: Child,
@@ -178,23 +94,18 @@ impl Daemon {
             folder(&place.root(user), user.uid, 0o755);
             folder(&place.real_home(user), user.uid, 0o755);
         }
-        let (read, write) = nix::unistd::pipe().expect("pipe");
-        let toml = compose(&place, &settings);
-        // Less than a pipe holds, so that this does not wait for the daemon.
-        fs::File::from(write).write_all(toml.as_bytes()).expect("configuration");
+        let config = place.path.join("spawnd.toml");
+        file(&config, &compose(&place, &settings), 0, 0o600);
+        let config = fs::File::open(config).expect("configuration");
         let log = fs::File::create(place.path.join("log")).expect("log");
         let mut command = Command::new("sh");
         command
-            .args(["-c", if reads_files() { START } else { START_BY_ENVIRONMENT }, "sh"])
+            .args(["-c", START, "sh"])
             .arg(binary("spawnd"))
             .arg(place.socket())
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("SYNTHESIS_STATE_DIR", place.state())
-            .env("SYNTHESIS_CLAUDE", &settings.claude)
-            .env("SYNTHESIS_BRIDGE_SOCKET", place.path.join("bridge/bridge.sock"))
-            .env("SYNTHESIS_WORKSPACE_ROOTS", place.root(&settings.users[0]))
-            .stdin(Stdio::from(read))
+            .stdin(config)
             .stderr(log);
         let process = command.spawn().expect("spawnd");
         Self { process, place, users: settings.users }
@@ -213,6 +124,10 @@ impl Daemon {
         kill(pid, signal).expect("the daemon was not waited for");
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.process.try_wait(), Ok(None))
+    }
+
     /// A connection without a hello.
     ///
     /// # Panics
@@ -229,7 +144,8 @@ impl Daemon {
                 Ok(()) => return Client::new(socket),
                 Err(errno) => {
                     let late = Instant::now() > deadline;
-                    assert!(!late && processes::name(self.pid()).is_some(), "connect: {errno}");
+                    let ended = !processes::lives(self.pid());
+                    assert!(!late && !ended, "connect: {errno}; {}", self.place.log());
                 }
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -311,18 +227,6 @@ impl Drop for Daemon {
 /// other test's child inherits that number.
 const START: &str = r#"exec "$1" --config-fd 3 --socket "$2" 3<&0 </dev/null"#;
 
-/// A spawnd that is still configured by its environment serves the first user alone.
-const START_BY_ENVIRONMENT: &str = r#"exec "$1" --socket "$2" </dev/null"#;
-
-fn reads_files() -> bool {
-    static ANSWER: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    let look = || {
-        let program = fs::read(binary("spawnd")).expect("spawnd is built");
-        program.windows(9).any(|bytes| bytes == b"config-fd")
-    };
-    *ANSWER.get_or_init(look)
-}
-
 /// spawnd.toml of a test.
 fn compose(place: &Place, settings: &Settings) -> String {
     let base = place.path.display();
@@ -330,8 +234,9 @@ fn compose(place: &Place, settings: &Settings) -> String {
     let channel = binary("channel");
     let mut toml = format!(
         "frontd = {frontd}\nsandbox = \"{sandbox}\"\naudit = \"best-effort\"\nscopes = false\n\
-         state = \"{base}/state\"\nrun = \"{base}/run\"\nbridge = \"{base}/bridge/bridge.sock\"\n\
+         state = \"{base}/state\"\nrun = \"{run}\"\nbridge = \"{run}/bridge/bridge.sock\"\n\
          [claude]\npath = \"{claude}\"\n[programs]\nchannel = \"{channel}\"\n{tables}\n",
+        run = place.run.display(),
         frontd = settings.frontd,
         sandbox = settings.sandbox,
         channel = channel.display(),
