@@ -29,12 +29,13 @@ pub(crate) fn restrict(plan: &Plan) -> Result<Option<Part>, Stop> {
 fn rules(plan: &Plan) -> Result<LandlockStatus, RulesetError> {
     let everything = AccessFs::from_all(NEWEST);
     let devices = AccessFs::from_read(NEWEST) | AccessFs::WriteFile | AccessFs::IoctlDev;
-    let mut writable: Vec<&Path> = [&plan.workspace, &plan.home, &plan.folder]
+    let mut writable: Vec<&Path> = [&plan.home, &plan.folder]
         .into_iter()
         .chain(&plan.config_dir)
         .map(|path| path.as_path())
         .collect();
-    writable.extend(["/tmp", "/var/tmp", "/dev/shm"].map(Path::new));
+    // The workspace as it was entered: by now its name may lead elsewhere.
+    writable.extend([".", "/tmp", "/var/tmp", "/dev/shm"].map(Path::new));
     let bridge = plan.bridge.socket.as_path();
     // A rule for a path that is not there is left out.
     let restricted = Ruleset::default()
