@@ -105,8 +105,9 @@ fn arguments(session: &SessionId, limits: &ScopeLimits) -> Vec<String> {
     property(format!("CPUWeight={}", limits.cpu_weight));
     // An empty list would reset what was never set, and load a filter that passes everything.
     for (name, addresses) in [("Allow", &limits.ip_allow), ("Deny", &limits.ip_deny)] {
-        if !addresses.is_empty() {
-            property(format!("IPAddress{name}={}", addresses.join(" ")));
+        // systemd-run takes a word as `link-local` only alone; more properties add up.
+        for address in addresses {
+            property(format!("IPAddress{name}={address}"));
         }
     }
     // A shell that ignores SIGTERM must not hold up a stop of the slice.
@@ -277,7 +278,9 @@ mod tests {
         let has = |text: &str| arguments.iter().any(|argument| argument == text);
         assert!(has(&format!("--unit=synthesis-{session}.scope")));
         assert!(has("--property=MemoryMax=1073741824") && has("--property=TasksMax=7"));
-        assert!(has("--property=IPAddressDeny=link-local 10.0.0.0/8"));
+        // Two in one property are refused by systemd-run.
+        assert!(has("--property=IPAddressDeny=link-local"));
+        assert!(has("--property=IPAddressDeny=10.0.0.0/8"));
         assert!(!arguments.iter().any(|argument| argument.contains("IPAddressAllow")));
         assert!(arguments.ends_with(&["--".to_owned(), "/proc/self/fd/5".to_owned()]));
     }
