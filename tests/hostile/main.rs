@@ -3,11 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is its job")]
 
+mod accounts;
+mod audit;
 mod facts;
 mod files;
 mod kernel;
 mod life;
 mod lifecycle;
+mod machine;
+mod managers;
+mod ownership;
 mod packets;
 mod peers;
 mod requests;

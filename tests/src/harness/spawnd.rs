@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -55,6 +55,7 @@ impl User {
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub sandbox: &'static str,
+    pub audit: &'static str,
     pub claude: PathBuf,
     pub users: Vec<User>,
     /// More tables, as `[limits]`.
@@ -67,6 +68,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             sandbox: "required",
+            audit: "best-effort",
             claude: binary("hostile-claude"),
             users: vec![User::nobody(), User::other()],
             tables: String::new(),
@@ -87,9 +89,18 @@ impl Daemon {
         Self::start_in(Place::new(), settings)
     }
 
+    /// It says what it has to say to [`Place::log`].
+    ///
     /// # Panics
     /// When the daemon cannot be started.
     pub fn start_in(place: Place, settings: Settings) -> Self {
+        let log = fs::File::create(place.path.join("log")).expect("log");
+        Self::start_saying(place, settings, log)
+    }
+
+    /// # Panics
+    /// When the daemon cannot be started.
+    pub fn start_saying(place: Place, settings: Settings, stderr: impl Into<Stdio>) -> Self {
         for user in &settings.users {
             folder(&place.root(user), user.uid, 0o755);
             folder(&place.real_home(user), user.uid, 0o755);
@@ -97,7 +108,6 @@ impl Daemon {
         let config = place.path.join("spawnd.toml");
         file(&config, &compose(&place, &settings), 0, 0o600);
         let config = fs::File::open(config).expect("configuration");
-        let log = fs::File::create(place.path.join("log")).expect("log");
         let mut command = Command::new("sh");
         command
             .args(["-c", START, "sh"])
@@ -106,7 +116,7 @@ impl Daemon {
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .stdin(config)
-            .stderr(log);
+            .stderr(stderr);
         let process = command.spawn().expect("spawnd");
         Self { process, place, users: settings.users }
     }
@@ -233,12 +243,13 @@ fn compose(place: &Place, settings: &Settings) -> String {
     let claude = settings.claude.display();
     let channel = binary("channel");
     let mut toml = format!(
-        "frontd = {frontd}\nsandbox = \"{sandbox}\"\naudit = \"best-effort\"\nscopes = false\n\
+        "frontd = {frontd}\nsandbox = \"{sandbox}\"\naudit = \"{audit}\"\nscopes = false\n\
          state = \"{base}/state\"\nrun = \"{run}\"\nbridge = \"{run}/bridge/bridge.sock\"\n\
          [claude]\npath = \"{claude}\"\n[programs]\nchannel = \"{channel}\"\n{tables}\n",
         run = place.run.display(),
         frontd = settings.frontd,
         sandbox = settings.sandbox,
+        audit = settings.audit,
         channel = channel.display(),
         tables = settings.tables,
     );

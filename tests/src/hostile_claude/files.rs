@@ -65,6 +65,19 @@ pub(super) fn run_setuid(path: &Path) -> Tried {
     if is_root { Ok(json!([uids, said])) } else { Err(nix::errno::Errno::EPERM) }
 }
 
+/// ENOEXEC: the command could not be run at all.
+pub(super) fn run(command: &[String]) -> Tried {
+    let (program, arguments) = command.split_first().ok_or(nix::errno::Errno::UnknownErrno)?;
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    let output = output.map_err(|_| nix::errno::Errno::ENOEXEC)?;
+    match output.status.code() {
+        Some(0) => Ok(json!(String::from_utf8_lossy(&output.stdout))),
+        // As env(1) has it.
+        Some(126 | 127) => Err(nix::errno::Errno::ENOEXEC),
+        Some(_) | None => Err(nix::errno::Errno::EPERM),
+    }
+}
+
 pub(super) fn make_device(path: &Path) -> Tried {
     // The first disk of a virtual machine, and /dev/mem.
     mknod(path, SFlag::S_IFBLK, Mode::S_IRUSR, makedev(254, 0))

@@ -1,0 +1,222 @@
+//! A throw-away machine on which spawnd runs as a unit of a real systemd, its frontd played by the
+//! test, and claudes that do what a shell script in their workspace says.
+
+use std::fs;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use proto::ids::{SessionId, UnixUser};
+use proto::spawn::{Answer, Call, Event, PermissionMode, Proof, Spawn, TerminalSize};
+use tests::harness::binary;
+use tests::harness::container::Container;
+use tests::harness::seqpacket::{Client, Started, readable};
+use tests::harness::spawnd::{PATIENCE, absolute, conversation, until};
+
+const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/container");
+pub(crate) const SERVICE: &str = "synthesis-spawnd.service";
+const SOCKET: &str = "/run/synthesis/spawnd.sock";
+pub(crate) const USER: &str = "synthesis-claude";
+pub(crate) const UID: &str = "4242";
+
+/// A machine on which spawnd is installed.
+pub(crate) struct Machine {
+    pub(crate) container: Container,
+}
+
+impl Machine {
+    /// `None` where there can be none, which was said then.
+    pub(crate) fn boot() -> Option<Self> {
+        Self::boot_with(|_| {})
+    }
+
+    /// With another stage: `adapt` gets it after all was laid out.
+    pub(crate) fn boot_with(adapt: impl FnOnce(&Path)) -> Option<Self> {
+        if !Container::is_possible() {
+            return None;
+        }
+        let stage = tempfile::tempdir().unwrap();
+        // It becomes the container's root folder, which everybody must get through.
+        fs::set_permissions(stage.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        install(stage.path());
+        adapt(stage.path());
+        let machine = Self { container: Container::boot(stage.path()) };
+        machine.container.say(&["chown", "-R", &format!("{UID}:{UID}"), "/srv/work"]);
+        Some(machine)
+    }
+
+    /// A connection that said hello.
+    pub(crate) fn client(&self) -> Client {
+        let path = self.container.path(SOCKET);
+        until("a hello", || {
+            let name = UnixAddr::new(&path).unwrap();
+            let flags = SockFlag::SOCK_CLOEXEC;
+            let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+            connect(socket.as_raw_fd(), &name).ok()?;
+            let mut client = Client::new(socket);
+            client.try_hello().then_some(client)
+        })
+    }
+
+    /// A claude that does what this shell script says.
+    pub(crate) fn request(&self, script: &str) -> Spawn {
+        self.request_of(USER, UID, &[("act.sh", script)])
+    }
+
+    /// A claude of this user, in a new workspace with these files.
+    pub(crate) fn request_of(&self, user: &str, uid: &str, files: &[(&str, &str)]) -> Spawn {
+        let session = SessionId::random();
+        let workspace = format!("/srv/work/{session}");
+        let here = self.container.path(&workspace);
+        fs::create_dir(&here).unwrap();
+        for (name, text) in files {
+            fs::write(here.join(name), text).unwrap();
+        }
+        self.container.say(&["chown", "-R", &format!("{uid}:{uid}"), &workspace]);
+        Spawn {
+            session,
+            conversation: conversation(),
+            user: UnixUser::new(user).unwrap(),
+            proof: Proof::None,
+            workspace: absolute(Path::new(&workspace)),
+            permission_mode: PermissionMode::AcceptEdits,
+            model: None,
+            terminal: TerminalSize::new(33, 101).unwrap(),
+            hooks: true,
+            secret: proto::ids::Secret::random(),
+        }
+    }
+
+    pub(crate) fn spawn(&self, client: &mut Client, script: &str) -> Started {
+        let request = self.request(script);
+        client.spawn(&request).unwrap_or_else(|refusal| panic!("{refusal:?}\n{}", self.log()))
+    }
+
+    /// What a claude wrote into a file of its workspace.
+    pub(crate) fn written(&self, session: &SessionId, name: &str) -> String {
+        let path = self.container.path(&format!("/srv/work/{session}/{name}"));
+        until("a file in the workspace", || {
+            let text = fs::read_to_string(&path).ok()?;
+            text.ends_with('\n').then(|| text.trim_end().to_owned())
+        })
+    }
+
+    /// Runs a command as an ordinary user, outside any session.
+    pub(crate) fn run_as(&self, uid: &str, command: &[&str]) -> Output {
+        let (user, group) = (format!("--reuid={uid}"), format!("--regid={uid}"));
+        let before = ["setpriv", &user, &group, "--clear-groups", "--"];
+        self.container.run(&[&before[..], command].concat())
+    }
+
+    pub(crate) fn systemctl(&self, arguments: &[&str]) -> String {
+        self.container.say(&[&["systemctl"], arguments].concat())
+    }
+
+    pub(crate) fn scopes(&self) -> String {
+        self.systemctl(&["list-units", "--all", "--plain", "--no-legend", "synthesis-*.scope"])
+    }
+
+    pub(crate) fn main_pid(&self) -> String {
+        self.systemctl(&["show", "--value", "--property=MainPID", SERVICE])
+    }
+
+    /// SIGKILL to spawnd, and another one of it.
+    pub(crate) fn crash(&self) {
+        let before = self.main_pid();
+        self.systemctl(&["kill", "--kill-whom=main", "--signal=KILL", SERVICE]);
+        until("another spawnd", || {
+            let now = self.main_pid();
+            (now != before && now != "0").then_some(())
+        });
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.container.say(&["journalctl", "--no-pager", "-o", "cat", "-u", SERVICE])
+    }
+
+    pub(crate) fn waits_for_log(&self, text: &str) {
+        until(text, || self.log().contains(text).then_some(()));
+    }
+}
+
+/// A copy of a file in the stage.
+pub(crate) fn put(stage: &Path, from: &Path, to: &str, mode: u32) {
+    let to = stage.join(to);
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    fs::copy(from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    fs::set_permissions(&to, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// What `make install` will lay out.
+fn install(stage: &Path) {
+    let put = |from: PathBuf, to: &str, mode: u32| put(stage, &from, to, mode);
+    for program in ["spawnd", "launch"] {
+        put(binary(program), &format!("usr/libexec/synthesis/{program}"), 0o755);
+    }
+    for unit in ["synthesis-spawnd.service", "synthesis-spawnd.socket", "synthesis-sessions.slice"]
+    {
+        put(Path::new(UNITS).join(unit), &format!("etc/systemd/system/{unit}"), 0o644);
+    }
+    put(Path::new(UNITS).join("spawnd.toml"), "etc/synthesis/spawnd.toml", 0o644);
+    let sockets = stage.join("etc/systemd/system/sockets.target.wants");
+    fs::create_dir_all(&sockets).unwrap();
+    let socket = "synthesis-spawnd.socket";
+    std::os::unix::fs::symlink(format!("../{socket}"), sockets.join(socket)).unwrap();
+
+    for (file, line) in [
+        ("passwd", format!("{USER}:x:{UID}:{UID}::/srv/work:/bin/sh\n")),
+        ("group", format!("{USER}:x:{UID}:\n")),
+        ("shadow", format!("{USER}:*:19000:0:99999:7:::\n")),
+    ] {
+        let mut text = fs::read_to_string(format!("/etc/{file}")).unwrap();
+        text.push_str(&line);
+        let path = stage.join("etc").join(file);
+        fs::write(&path, text).unwrap();
+        let mode = if file == "shadow" { 0o600 } else { 0o644 };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let claude = stage.join("usr/lib/synthesis/claude");
+    fs::create_dir_all(claude.parent().unwrap()).unwrap();
+    fs::write(&claude, "#!/bin/sh\nexec sh ./act.sh \"$@\"\n").unwrap();
+    fs::set_permissions(&claude, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir_all(stage.join("srv/work")).unwrap();
+}
+
+/// Says on its terminal what it hears there, and that it is ready once it heard "ready".
+pub(crate) const ECHO: &str = r#"
+stty -echo
+while read -r line; do
+    [ "$line" != ready ] || NOTIFY_SOCKET="$TMPDIR/../notify" systemd-notify --ready
+    echo "heard $line"
+done
+"#;
+
+pub(crate) fn adopt(client: &mut Client, session: &SessionId) -> OwnedFd {
+    let (answer, fds) = client.call(Call::Adopt { session: session.clone() });
+    assert_eq!(answer, Answer::Adopted { session: session.clone() });
+    let [leader] = fds.try_into().expect("exactly one descriptor");
+    leader
+}
+
+/// Types a line and waits until the claude has heard it.
+pub(crate) fn talk(leader: &OwnedFd, line: &str) {
+    nix::unistd::write(leader, format!("{line}\n").as_bytes()).unwrap();
+    let mut text = String::new();
+    while !text.contains(&format!("heard {line}")) {
+        assert!(readable(leader, PATIENCE), "no echo of {line:?} in {text:?}");
+        let mut part = [0; 4096];
+        let len = nix::unistd::read(leader, &mut part).unwrap();
+        text.push_str(&String::from_utf8_lossy(&part[..len]));
+    }
+}
+
+pub(crate) fn ready_of(client: &mut Client, session: &SessionId) {
+    loop {
+        match client.event(PATIENCE).expect("ready") {
+            Event::Ready { session: found, .. } if found == *session => return,
+            Event::Ready { .. } | Event::Exited { .. } => {}
+        }
+    }
+}
