@@ -61,6 +61,23 @@ impl Kind {
         }
     }
 
+    /// Is it of a process that ran or runs? No more of these come than sessions were let in, while
+    /// a peer can cause any number of the others.
+    pub(super) fn is_of_a_process(self) -> bool {
+        match self {
+            Self::Started | Self::Exit => true,
+            Self::Hello
+            | Self::Goodbye
+            | Self::Spawn
+            | Self::Refused
+            | Self::Counted
+            | Self::Signal
+            | Self::Ready
+            | Self::Adopted
+            | Self::Lost => false,
+        }
+    }
+
     /// syslog's levels: what an administrator should see is a warning.
     fn priority(self) -> &'static str {
         match self {
@@ -72,6 +89,7 @@ impl Kind {
 }
 
 pub struct Entry {
+    pub(super) kind: Kind,
     fields: Vec<(&'static str, String)>,
 }
 
@@ -84,7 +102,7 @@ impl Entry {
             ("PRIORITY", kind.priority().to_owned()),
             ("SYSLOG_IDENTIFIER", "synthesis-spawnd".to_owned()),
         ];
-        Self { fields }
+        Self { kind, fields }
     }
 
     pub(super) fn counted(peer: u32, count: u64) -> Self {

@@ -18,7 +18,7 @@ pub use sink::{Error as SinkError, Sink};
 use throttle::Throttle;
 
 /// Entries that wait for the journal. Under `Required` nothing new starts while one waits, so
-/// that this holds the ends of all that runs.
+/// that the half that is kept for starts and ends holds the ends of up to 2,048 sessions.
 const WAITING: usize = 4096;
 /// A journal that restarts is back in less.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -42,7 +42,8 @@ impl Audit {
 
     /// Writes an entry, now or, when the journal does not take it, as soon as it does.
     pub fn write(&mut self, entry: &Entry, now: Instant) {
-        if self.waiting.len() >= WAITING {
+        let room = if entry.kind.is_of_a_process() { WAITING } else { WAITING / 2 };
+        if self.waiting.len() >= room {
             self.lost += 1;
             return;
         }
@@ -164,6 +165,21 @@ mod tests {
             (0..=written).map(|n| format!("SYNTHESIS_REASON={n}\n")).collect();
         assert_eq!(seen.len(), reasons.len());
         assert!(seen.iter().zip(&reasons).all(|(entry, reason)| entry.contains(reason)));
+    }
+
+    #[test]
+    fn what_a_peer_can_cause_drives_out_no_end() {
+        let name = UnixAddr::new("/nonexistent/journal").unwrap();
+        let mut audit = Audit::new(Sink::journal(name).unwrap(), Demand::Required, 10);
+        let now = Instant::now();
+        for _ in 0..2 * WAITING {
+            audit.write(&Entry::new(Kind::Adopted, "again"), now);
+        }
+        let before = audit.lost;
+        for _ in 0..WAITING / 2 {
+            audit.write(&Entry::new(Kind::Exit, "over"), now);
+        }
+        assert_eq!((audit.lost, audit.waiting.len()), (before, WAITING));
     }
 
     #[test]
