@@ -116,6 +116,22 @@ fn what_others_can_change_keeps_spawnd_from_starting_and_is_named() {
 }
 
 #[test]
+fn a_systemd_run_that_others_can_change_keeps_spawnd_from_starting_and_is_named() {
+    if !have_root() {
+        return;
+    }
+    let installed = Installed::new();
+    let program = installed.path("part/systemd-run");
+    file(&program, "", 0, 0o777);
+    let config = installed.path("etc/spawnd.toml");
+    let toml = fs::read_to_string(&config).unwrap();
+    let programs = format!("[programs]\nsystemd_run = \"{}\"", program.display());
+    let toml = toml.replace("scopes = false", "scopes = true").replace("[programs]", &programs);
+    file(&config, &toml, 0, 0o644);
+    installed.names(&program, "is writable by everybody");
+}
+
+#[test]
 fn a_link_that_another_user_owns_or_that_leads_where_others_write_is_named() {
     if !have_root() {
         return;
