@@ -30,6 +30,8 @@ use crate::{family, log, process, sys};
 /// Ending every session takes milliseconds; a process in uninterruptible sleep is not waited for
 /// any longer than this.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+/// systemd and the journal take what waits for them in milliseconds, or not at all.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 /// While closing, survivors are looked for this often.
 const CLOSING_LOOK: Duration = Duration::from_millis(20);
 /// After a connection could not be taken.
@@ -88,8 +90,10 @@ enum Phase {
     Closing {
         until: Instant,
     },
-    /// Sessions in scopes go on without this process.
-    Leaving,
+    /// Sessions in scopes go on without this process, once systemd and the journal have heard all.
+    Leaving {
+        until: Instant,
+    },
 }
 
 /// Whose news a descriptor brings.
@@ -188,7 +192,7 @@ impl Daemon {
         }
         if self.scopes.is_some() && self.recovery.store.is_there() {
             log::info(format_args!("leaving; sessions stay"));
-            self.phase = Phase::Leaving;
+            self.phase = Phase::Leaving { until: now + LEAVE_WITHIN };
             return;
         }
         log::info(format_args!("ending every session"));
@@ -206,7 +210,10 @@ impl Daemon {
     fn is_over(&mut self, now: Instant) -> Result<bool, Error> {
         let until = match self.phase {
             Phase::Serving => return Ok(false),
-            Phase::Leaving => return Ok(true),
+            Phase::Leaving { until } => {
+                let heard = self.recovery.store.is_idle() && self.audit.is_idle();
+                return Ok(heard || until <= now);
+            }
             Phase::Closing { until } => until,
         };
         // The last proof: no child is left but sweeps, whoever it says it belongs to.

@@ -163,6 +163,11 @@ impl Store {
         }
     }
 
+    /// Has systemd heard everything?
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     pub fn next_deadline(&self) -> Option<Instant> {
         self.retry_at
     }

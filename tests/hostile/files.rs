@@ -233,13 +233,13 @@ fn a_full_tmp_hurts_nobody_else() {
 }
 
 #[test]
-fn a_tree_of_a_hundred_thousand_entries_is_gone_with_its_session() {
+fn a_tree_of_a_million_entries_is_gone_with_its_session() {
     if !have_root() {
         return;
     }
-    let user = User::nobody().with("tmp_inodes = 200000");
+    let user = User::nobody().with("tmp_inodes = 1100000");
     let mut stage = Stage::new(Settings { users: vec![user], ..Settings::default() });
-    let tree = Attempt::Tree { path: "/tmp/tree".into(), entries: 100_000 };
+    let tree = Attempt::Tree { path: "/tmp/tree".into(), entries: 1_000_000 };
     let (attacker, report) = stage.attack(&[tree]);
     report.all_succeeded();
     let began = Instant::now();

@@ -227,24 +227,36 @@ fn systemd_hears_that_the_loop_turns_while_nothing_happens() {
     assert_eq!(machine.main_pid(), pid);
 }
 
-/// Spawn request to `started`; `cargo test --test hostile -- --ignored --nocapture`.
+/// Clock ticks of processor time that spawnd used within a second.
+fn ticks_of_a_second(machine: &Machine) -> u64 {
+    let stat = machine.container.path(&format!("/proc/{}/stat", machine.main_pid()));
+    let used = || {
+        let stat = fs::read_to_string(&stat).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let before = used();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    used() - before
+}
+
 #[test]
-#[ignore = "a measurement"]
-fn time_to_started() {
+fn a_loop_without_news_sleeps_whatever_happened_before() {
     let Some(machine) = Machine::boot() else { return };
     let mut client = machine.client();
-    let mut times: Vec<u128> = (0..20)
-        .map(|_| {
-            let request = machine.request("exec cat");
-            let begin = std::time::Instant::now();
-            let started = client.spawn(&request).unwrap();
-            let time = begin.elapsed().as_micros();
-            client.end(&started.session);
-            time
-        })
-        .collect();
-    times.sort_unstable();
-    eprintln!("started in {} us (median), {} to {}", times[10], times[0], times[19]);
+    // A child that the kernel kills for its memory, below a claude that lives on.
+    let scarred = machine.spawn(&mut client, "tail /dev/zero; echo done > told; exec cat");
+    machine.written(&scarred.session, "told");
+    let over = machine.spawn(&mut client, "exec tail /dev/zero");
+    client.exit_of(&over.session);
+    assert!(ticks_of_a_second(&machine) < 20, "after an end for want of memory");
+    drop(client);
+    machine.systemctl(&["restart", SERVICE]);
+    let mut client = machine.client();
+    assert!(ticks_of_a_second(&machine) < 20, "after a restart");
+    client.end(&scarred.session);
+    drop(client);
+    assert!(ticks_of_a_second(&machine) < 20, "after the end of a session that was taken back");
 }
 
 /// Puts a pidfd of process `victim` in the place of a session's, and a lot that is nobody's.

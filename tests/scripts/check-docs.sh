@@ -104,7 +104,10 @@ for key in $keys; do
         fail "\`$key\` is not in $shipped"
 done
 
-fields=$(grep -rhoE 'SYNTHESIS_[A-Z][A-Z_]*[A-Z]' --include='*.rs' spawnd/src/audit | sort -u)
+fields=$({
+    grep -rhoE 'SYNTHESIS_[A-Z][A-Z_]*[A-Z]' --include='*.rs' spawnd/src/audit
+    grep -rhoE 'with\("SYNTHESIS_[A-Z_]+' --include='*.rs' spawnd/src | sed 's/.*"//'
+} | sort -u)
 [ -n "$fields" ] || fail "no field of the audit record found in spawnd/src/audit"
 ids=$(grep -hoE '"[0-9a-f]{32}"' spawnd/src/audit/entry.rs | tr -d '"')
 for field in $fields $ids; do

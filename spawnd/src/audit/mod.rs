@@ -67,6 +67,11 @@ impl Audit {
         }
     }
 
+    /// Is nothing left to write?
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     pub fn next_deadline(&self) -> Option<Instant> {
         self.again_at.into_iter().chain(self.throttle.next_deadline()).min()
     }

@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod machine;
+pub mod privileged;
 pub mod real;
 pub mod rows;
 pub mod stats;
