@@ -11,6 +11,7 @@ use proto::limits;
 use proto::spawn::{Call, DecodeError, FromFrontd, FromSpawnd, Proof, decode, encode};
 
 use crate::sys::message;
+use crate::undertaker::Foreign;
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +41,8 @@ pub enum Broken {
 }
 
 pub struct Connection {
-    socket: OwnedFd,
+    /// What the peer queued in it comes down with it.
+    socket: Foreign,
     /// Never given twice, so that an answer cannot reach a later peer.
     pub serial: u64,
     /// The uid on the other end when the connection was made (SO_PEERCRED, unix(7)).
@@ -57,6 +59,7 @@ impl Connection {
     /// # Errors
     /// When the kernel does not say whose the other end is.
     pub fn new(socket: OwnedFd, serial: u64) -> nix::Result<Self> {
+        let socket = Foreign::from(socket);
         let peer = getsockopt(&socket, sockopt::PeerCredentials)?.uid();
         Ok(Self { socket, serial, peer })
     }
@@ -69,7 +72,7 @@ impl Connection {
     pub fn receive(
         &self,
         buffer: &mut [u8],
-    ) -> Result<Option<(FromFrontd, Option<OwnedFd>)>, Broken> {
+    ) -> Result<Option<(FromFrontd, Option<Foreign>)>, Broken> {
         let received = match message::receive(self.socket.as_fd(), buffer) {
             Ok(received) => received,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(None),
@@ -104,8 +107,14 @@ impl Connection {
         let rights = [ControlMessage::ScmRights(&raw)];
         let rights = if raw.is_empty() { &[][..] } else { &rights[..] };
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        sendmsg::<UnixAddr>(self.socket.as_raw_fd(), &[IoSlice::new(&bytes)], rights, flags, None)
-            .map_err(Broken::Send)?;
+        sendmsg::<UnixAddr>(
+            self.socket.as_fd().as_raw_fd(),
+            &[IoSlice::new(&bytes)],
+            rights,
+            flags,
+            None,
+        )
+        .map_err(Broken::Send)?;
         Ok(())
     }
 }

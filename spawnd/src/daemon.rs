@@ -25,7 +25,7 @@ use crate::scope::Scopes;
 use crate::server::{Doors, Entrance};
 use crate::session::{Containment, Kin, Readiness, State, Table};
 use crate::sweep::Sweeps;
-use crate::{family, log, process, sys};
+use crate::{family, log, process, sys, undertaker};
 
 /// Ending every session takes milliseconds; a process in uninterruptible sleep is not waited for
 /// any longer than this.
@@ -246,7 +246,12 @@ impl Daemon {
     fn started(&self) -> std::collections::HashSet<Pid> {
         let first = self.table.iter().filter_map(|(_, session)| session.child());
         let first = first.filter(|child| child.kin == Kin::Own);
-        first.map(|child| child.pid).chain(self.sweeps.pids()).chain(self.lookups.pids()).collect()
+        first
+            .map(|child| child.pid)
+            .chain(self.sweeps.pids())
+            .chain(self.lookups.pids())
+            .chain(undertaker::pids())
+            .collect()
     }
 
     /// Folders of a daemon that was killed, and what may still run of its sessions.

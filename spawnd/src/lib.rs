@@ -44,3 +44,4 @@ pub mod sweep;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod trust;
+pub mod undertaker;

@@ -120,7 +120,7 @@ impl Lookups {
         };
         let (pipe, answer) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed(errno.into()))?;
         fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| failed(e.into()))?;
-        let mut command = Command::new(spawn::by_descriptor(launch));
+        let mut command = Command::new(spawn::by_descriptor(launch.as_fd()));
         command.arg0("launch").arg("--account").arg(request.user.as_str()).args(groups);
         command.env_clear().current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -2,18 +2,22 @@
 //! session's uid and it is in the session's scope, or else a live descendant of its claude.
 //! Everything else is dropped.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
 
 use crate::session::Containment;
+use crate::sys;
 use crate::sys::message::{self, Received, Sender};
 
 /// READY=1 and a status line; longer ones are nobody's honest news.
 const DATAGRAM: usize = 1024;
 /// Datagrams read in one turn of the loop.
 const AT_ONCE: usize = 16;
+/// More than the kernel lets wait (net.unix.max_dgram_qlen).
+const QUEUED: usize = 4096;
 /// A session that floods its socket is left alone for so long.
 const REST: Duration = Duration::from_millis(200);
 
@@ -21,6 +25,7 @@ const REST: Duration = Duration::from_millis(200);
 /// closed socket and cost spawnd nothing.
 pub struct Inbox {
     socket: OwnedFd,
+    takes_rights: bool,
     deaf_until: Option<Instant>,
 }
 
@@ -33,7 +38,14 @@ impl AsFd for Inbox {
 impl Inbox {
     /// `socket` has SO_PASSCRED and does not block.
     pub fn new(socket: OwnedFd) -> Self {
-        Self { socket, deaf_until: None }
+        let takes_rights = sys::socket::refuse_rights(socket.as_fd()).is_err();
+        Self { socket, takes_rights, deaf_until: None }
+    }
+
+    /// May others queue descriptors in it? Then nobody else may close it: theirs would be closed
+    /// with it, which may take as long as they like.
+    pub fn takes_rights(&self) -> bool {
+        self.takes_rights
     }
 
     pub fn listens(&self, now: Instant) -> bool {
@@ -60,6 +72,20 @@ impl Inbox {
         }
         self.deaf_until = Some(now + REST);
         None
+    }
+}
+
+impl Drop for Inbox {
+    /// Empties it, so that closing it closes nothing else; what was in it is [`Foreign`].
+    ///
+    /// [`Foreign`]: crate::undertaker::Foreign
+    fn drop(&mut self) {
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Read);
+        for _ in 0..QUEUED {
+            if message::receive(self.socket.as_fd(), &mut [0; DATAGRAM]).is_err() {
+                break;
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! it. It is looked at when it comes and closed: later its peer's number may be another's.
 
 use std::io::Read as _;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::sys::socket::{
@@ -25,15 +25,15 @@ pub enum Evidence {
 }
 
 /// What `socket` proves.
-pub fn examine(socket: &OwnedFd) -> Evidence {
+pub fn examine(socket: BorrowedFd<'_>) -> Evidence {
     match peer(socket) {
         Ok(uid) => Evidence::Peer(uid),
         Err(why) => Evidence::Unfit(why),
     }
 }
 
-fn peer(socket: &OwnedFd) -> Result<u32, &'static str> {
-    let stream = getsockopt(socket, sockopt::SockType) == Ok(SockType::Stream);
+fn peer(socket: BorrowedFd<'_>) -> Result<u32, &'static str> {
+    let stream = getsockopt(&socket, sockopt::SockType) == Ok(SockType::Stream);
     // Asked of the socket's own family: a name may be empty.
     let name = getpeername::<UnixAddr>(socket.as_raw_fd()).map_err(|_| "it is not connected")?;
     if !stream || name.family() != Some(AddressFamily::Unix) {
@@ -46,9 +46,9 @@ fn peer(socket: &OwnedFd) -> Result<u32, &'static str> {
         return Err("its peer is no client");
     }
     let credentials =
-        getsockopt(socket, sockopt::PeerCredentials).map_err(|_| "its peer is not known")?;
+        getsockopt(&socket, sockopt::PeerCredentials).map_err(|_| "its peer is not known")?;
     // Where the kernel has it (6.5): keeps the number from being given to another meanwhile.
-    let held = peer_pidfd(socket.as_fd());
+    let held = peer_pidfd(socket);
     if credentials.pid() <= 0 || in_session(&cgroups(credentials.pid())?) {
         return Err("its peer is a session");
     }
@@ -83,7 +83,7 @@ mod tests {
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
     fn fd(socket: impl Into<OwnedFd>) -> Evidence {
-        examine(&socket.into())
+        examine(socket.into().as_fd())
     }
 
     fn listener(name: &str) -> (UnixListener, std::path::PathBuf) {
@@ -115,7 +115,7 @@ mod tests {
                 std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap().into()
             },
         ] {
-            assert!(matches!(examine(&unfit), Evidence::Unfit(_)));
+            assert!(matches!(examine(unfit.as_fd()), Evidence::Unfit(_)));
         }
     }
 

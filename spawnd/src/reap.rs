@@ -17,7 +17,7 @@ use crate::session::{
 };
 use crate::status::{Progress, Started};
 use crate::sys::wait;
-use crate::{family, log, notify, spawn, sys};
+use crate::{family, log, notify, spawn, sys, undertaker};
 
 /// A killed process needs a moment to be gone; then it is looked for again.
 pub const AGAIN: Duration = Duration::from_millis(200);
@@ -125,7 +125,7 @@ impl Daemon {
                     self.first_process_gone(&id, ended.cause, ended.usage, now);
                 }
                 (Ok(_), None) => {
-                    if !self.lookups.ended(pid) {
+                    if !self.lookups.ended(pid) && !undertaker::ended(pid) {
                         // Else an adopted orphan, of which waiting for it was all.
                         self.sweeps.ended(&self.folders, pid, now);
                     }

@@ -35,7 +35,10 @@ impl Recovery {
         };
         self.store.keep(id, What::Leader, running.leader.as_fd());
         self.store.keep(id, What::Pidfd, running.child.pidfd.as_fd());
-        if let Readiness::Awaited(inbox) = &running.readiness {
+        // systemd would be held up in our place, when it closes what it stored.
+        if let Readiness::Awaited(inbox) = &running.readiness
+            && !inbox.takes_rights()
+        {
             self.store.keep(id, What::Notify, inbox.as_fd());
         }
         if let Some(lock) = &session.lock {
@@ -131,6 +134,13 @@ impl Daemon {
                 let message = format!("session {id} is taken back");
                 self.record(self.of_session(Kind::Adopted, message, &id));
             }
+            Err(Mismatch::NeverReady) => {
+                let message = format!("session {id} was not ready yet and is killed");
+                let entry = Entry::new(Kind::Signal, message).session(&id);
+                self.record(entry.with("SYNTHESIS_SIGNAL", "kill"));
+                scopes.of(&id).strike();
+                self.recovery.store.drop_session(&id);
+            }
             Err(mismatch) => {
                 let message = format!("session {id} is left alone");
                 let entry = Entry::new(Kind::Refused, message).session(&id).reason(mismatch);
@@ -154,7 +164,7 @@ fn adopted(scopes: &Scopes, record: Record) -> Result<Session, Mismatch> {
     let readiness = match (facts.ready, notify) {
         (Some(ready), _) => Readiness::Ready(ready),
         (None, Some(notify)) => Readiness::Awaited(Inbox::new(notify)),
-        (None, None) => return Err(Mismatch::Incomplete),
+        (None, None) => return Err(Mismatch::NeverReady),
     };
     Ok(Session {
         conversation: facts.conversation,

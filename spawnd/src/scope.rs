@@ -56,7 +56,7 @@ impl Scopes {
     /// systemd-run in the place of launch, which it becomes once it is in the new scope: same
     /// process, same descriptors. launch itself is descriptor [`sys::exec::PROGRAM`].
     pub fn command(&self, session: &SessionId, limits: &ScopeLimits) -> Command {
-        let mut command = Command::new(by_descriptor(&self.systemd_run));
+        let mut command = Command::new(by_descriptor(self.systemd_run.as_fd()));
         command.arg0("systemd-run").args(arguments(session, limits));
         command
     }

@@ -21,6 +21,7 @@ use crate::policy::{self, Facts, Judgement};
 use crate::proof::{self, Evidence};
 use crate::refusal::Refusal;
 use crate::session::{Course, Origin, Outcome, Running, State};
+use crate::undertaker::Foreign;
 use crate::{spawn, sys};
 
 /// Connections that have not said hello yet.
@@ -107,7 +108,7 @@ impl Daemon {
     fn perform(
         &mut self,
         call: Call,
-        socket: Option<OwnedFd>,
+        socket: Option<Foreign>,
         origin: Origin,
         now: Instant,
     ) -> Result<Reply, Refusal> {
@@ -124,7 +125,7 @@ impl Daemon {
     fn spawn(
         &mut self,
         request: Box<Spawn>,
-        socket: Option<OwnedFd>,
+        socket: Option<Foreign>,
         origin: Origin,
         now: Instant,
     ) -> Result<Reply, Refusal> {
@@ -138,7 +139,7 @@ impl Daemon {
             return Err(Refusal::SessionUsed(request.session));
         }
         self.pace.take(now)?;
-        let evidence = socket.as_ref().map_or(Evidence::None, proof::examine);
+        let evidence = socket.map_or(Evidence::None, |socket| proof::examine(socket.as_fd()));
         if self.policy.needs_lookup(&request.user)? {
             let groups = self.policy.group_names();
             self.lookups.start(&self.launch, groups, (request, evidence, origin), now)?;
@@ -334,7 +335,7 @@ impl Daemon {
     fn welcome(
         &self,
         connection: &Connection,
-        received: Result<Option<(FromFrontd, Option<OwnedFd>)>, Broken>,
+        received: Result<Option<(FromFrontd, Option<Foreign>)>, Broken>,
     ) -> Result<(), Broken> {
         let version = match received? {
             Some((FromFrontd::Hello { version }, _)) => version,

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child as Process, Command, Stdio};
@@ -62,7 +62,7 @@ pub fn start(
         ),
         (Some(_), None) => return Err(Refusal::Scope),
         (None, _) => {
-            let mut command = Command::new(by_descriptor(means.launch));
+            let mut command = Command::new(by_descriptor(means.launch.as_fd()));
             command.arg0("launch");
             let mark = process::mark_of(&plan.session, means.ceiling);
             (command, None, Containment::Family { mark })
@@ -111,7 +111,7 @@ pub fn prepare(folders: &Folders, plan: &Plan) -> Result<Inbox, Refusal> {
 }
 
 /// A program by the file that was opened at start: the path may lead elsewhere by now.
-pub fn by_descriptor(program: &OwnedFd) -> PathBuf {
+pub fn by_descriptor(program: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", program.as_raw_fd()))
 }
 

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -33,7 +33,7 @@ use crate::scope::{self, Scopes};
 use crate::server::{Doors, Entrance, TurnedAway};
 use crate::store::{self, Store, What};
 use crate::trust::{self, Trust};
-use crate::{log, settle, sys};
+use crate::{log, settle, sys, undertaker};
 
 pub const USAGE: &str = "usage: spawnd [--config FILE | --config-fd N] [--fd N | --socket PATH]\n\
     (without --fd and --socket: the socket that systemd hands over)\n       \
@@ -70,6 +70,8 @@ pub enum Error {
     Config { path: PathBuf, fault: Fault },
     #[error("not to be trusted: {0}")]
     Trust(#[from] trust::Error),
+    #[error("launch, to be started again: {0}")]
+    Undertaker(std::io::Error),
     #[error(transparent)]
     TurnedAway(#[from] TurnedAway),
     #[error("audit record: {0}")]
@@ -174,6 +176,7 @@ pub fn start(place: &Place, access: &Access) -> Result<Daemon, Error> {
     let pace = Pace::new(limits.spawns_per_second.0, limits.spawn_burst.0, Instant::now());
     let policy = settle::policy(config, variable("CREDENTIALS_DIRECTORY").map(PathBuf::from))?;
     let launch = programs(&policy, trust, matches!(place, Place::Path(_)))?;
+    undertaker::employ(launch.as_fd()).map_err(Error::Undertaker)?;
     // The folders' modes are given in full; whatever is made later is ours alone unless said.
     umask(Mode::from_bits_truncate(0o022));
     let folders = Folders::open(&run, as_root)?;

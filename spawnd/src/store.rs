@@ -281,6 +281,8 @@ pub enum Mismatch {
     Session,
     #[error("a piece is missing")]
     Incomplete,
+    #[error("it was not ready, and cannot be heard to be")]
+    NeverReady,
     #[error("its process is another one")]
     Process,
     #[error("its process is not in its scope")]
@@ -332,7 +334,7 @@ impl Pieces {
         }
         let notify = match facts.ready {
             Some(_) => None,
-            None => Some(self.notify.ok_or(Mismatch::Incomplete)?),
+            None => Some(self.notify.ok_or(Mismatch::NeverReady)?),
         };
         if notify.as_ref().is_some_and(|fd| getsockopt(fd, sockopt::PassCred) != Ok(true)) {
             return Err(Mismatch::Socket);

@@ -116,7 +116,7 @@ fn start(
     session: &SessionId,
     owner: Owner,
 ) -> std::io::Result<(Pid, OwnedFd)> {
-    let mut command = Command::new(spawn::by_descriptor(launch));
+    let mut command = Command::new(spawn::by_descriptor(launch.as_fd()));
     command.arg0("launch").arg("--sweep").arg(folders.path_of(session).as_path());
     command.args([owner.uid.to_string(), owner.gid.to_string()]);
     command.env_clear().current_dir("/");

@@ -10,6 +10,7 @@ mod files;
 mod kernel;
 mod life;
 mod lifecycle;
+mod lingering;
 mod machine;
 mod managers;
 mod ownership;

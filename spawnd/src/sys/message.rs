@@ -4,12 +4,14 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
+use crate::undertaker::Foreign;
+
 /// One datagram or packet as it came.
 pub struct Received {
     pub len: usize,
     /// Bytes, or control data, did not fit.
     pub truncated: bool,
-    pub fds: Vec<OwnedFd>,
+    pub fds: Vec<Foreign>,
     /// With SO_PASSCRED: who sent it, by the kernel's word.
     pub sender: Option<Sender>,
 }
@@ -84,7 +86,8 @@ fn read_control(header: &libc::msghdr, received: &mut Received) {
                     let number = unsafe { place.read_unaligned() };
                     // SAFETY: the kernel installed this descriptor for us a moment ago and
                     // nothing else knows its number.
-                    received.fds.push(unsafe { OwnedFd::from_raw_fd(number) });
+                    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+                    received.fds.push(fd.into());
                 }
             }
             (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if len >= size_of::<libc::ucred>() => {

@@ -1,9 +1,24 @@
-//! getsockopt(2) for what nix does not know.
+//! getsockopt(2) and setsockopt(2) for what nix does not know.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 /// Not in libc for every target yet (linux/socket.h; since 6.5).
 const SO_PEERPIDFD: libc::c_int = 77;
+
+/// Likewise; since 6.16.
+const SO_PASSRIGHTS: libc::c_int = 83;
+
+/// From here on nobody can send descriptors to a Unix socket: whoever tries gets EPERM.
+///
+/// # Errors
+/// ENOPROTOOPT where the kernel cannot do that.
+pub fn refuse_rights(socket: BorrowedFd<'_>) -> std::io::Result<()> {
+    let off: libc::c_int = 0;
+    let (level, fd) = (libc::SOL_SOCKET, socket.as_raw_fd());
+    // SAFETY: the kernel reads the 4 bytes of `off`, which outlives the call.
+    let result = unsafe { libc::setsockopt(fd, level, SO_PASSRIGHTS, (&raw const off).cast(), 4) };
+    super::check(result).map(drop)
+}
 
 /// The process that connected, CLOEXEC; `None` where the kernel has no such thing, or it is gone.
 pub fn peer_pidfd(socket: BorrowedFd<'_>) -> Option<OwnedFd> {

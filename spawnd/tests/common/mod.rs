@@ -334,7 +334,10 @@ impl Client {
         assert!(readable(&self.socket, PATIENCE), "no packet");
         match sys::message::receive(self.socket.as_fd(), &mut buffer) {
             Ok(received) if received.len == 0 => None,
-            Ok(received) => Some((decode(&buffer[..received.len]).unwrap(), received.fds)),
+            Ok(received) => {
+                let fds = received.fds.iter().map(|fd| fd.as_fd().try_clone_to_owned().unwrap());
+                Some((decode(&buffer[..received.len]).unwrap(), fds.collect()))
+            }
             // A socket that was closed with our packets unread.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
             Err(error) => panic!("{error}"),

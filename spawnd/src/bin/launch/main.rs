@@ -7,6 +7,7 @@
 
 mod account;
 mod arguments;
+mod close;
 mod deny;
 mod files;
 mod identity;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     match std::env::args_os().nth(1) {
         None => {}
         Some(flag) if flag == "--account" => return account::main(std::env::args_os().skip(1)),
+        Some(flag) if flag == "--close" => return close::main(),
         Some(_) => return sweep::main(std::env::args_os().skip(1)),
     }
     let Ok(status) = descriptors::take_inherited(exec::STATUS) else {
