@@ -190,6 +190,7 @@ impl Daemon {
         if self.is_closing() {
             return;
         }
+        self.audit.settle(now);
         if self.scopes.is_some() && self.recovery.store.is_there() {
             log::info(format_args!("leaving; sessions stay"));
             self.phase = Phase::Leaving { until: now + LEAVE_WITHIN };

@@ -45,3 +45,4 @@ pub mod sweep;
 pub mod sys;
 pub mod trust;
 pub mod undertaker;
+pub mod witness;

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use proto::ids::SessionId;
 use proto::spawn::{Answer, Event, ExitCause, ListedState, Usage};
 
-use crate::audit::{Entry, Kind};
+use crate::audit::Kind;
 use crate::daemon::Daemon;
 use crate::family::Claim;
 use crate::refusal::Refusal;
@@ -71,8 +71,7 @@ impl Daemon {
         if let State::Running(running) = &session.state {
             let pid = number(running.child.pid);
             let message = format!("session {id} started: pid {pid}, resumed {resumed}");
-            let entry = Entry::new(Kind::Started, message).session(id).pid(pid);
-            self.record(entry.conversation(session.conversation).user(&session.user));
+            self.record(session.entry(Kind::Started, message, id).pid(pid));
             let answer = Answer::Started { session: id.clone(), pid, resumed };
             self.answer(origin, answer, Some(&running.leader));
         }
@@ -94,10 +93,9 @@ impl Daemon {
         self.strike(id);
         let Some(mut session) = self.table.take(id) else { return };
         self.unlock(&mut session);
+        let about = session.entry(Kind::Refused, "start failed", id);
         session.state = match session.state {
             State::Starting(Starting { child, origin, .. }) => {
-                let about = Entry::new(Kind::Refused, "start failed").session(id);
-                let about = about.conversation(session.conversation).user(&session.user);
                 self.refuse(origin, refusal, about);
                 State::Abandoned(child)
             }
@@ -183,8 +181,7 @@ impl Daemon {
             State::Starting(starting) => {
                 // Ended without closing its status pipe: somebody else holds it.
                 let origin = starting.origin;
-                let about = Entry::new(Kind::Refused, "start failed").session(id);
-                let about = about.conversation(session.conversation).user(&session.user);
+                let about = session.entry(Kind::Refused, "start failed", id);
                 self.refuse(origin, &Refusal::LaunchSilent, about);
                 self.unlock(&mut session);
                 Outcome::Nothing
@@ -218,8 +215,7 @@ impl Daemon {
         self.discard(id.clone(), session.owner);
         if let Outcome::Exit { cause, usage, last: _ } = outcome {
             let message = format!("session {id} is over: {cause}");
-            let entry = Entry::new(Kind::Exit, message).session(id).exit(cause, usage);
-            self.record(entry.conversation(session.conversation).user(&session.user));
+            self.record(session.entry(Kind::Exit, message, id).exit(cause, usage));
             self.table.keep_exit(id.clone(), session, cause, usage);
             self.tell(Event::Exited { session: id.clone(), cause, usage });
         }

@@ -22,6 +22,7 @@ use crate::proof::{self, Evidence};
 use crate::refusal::Refusal;
 use crate::session::{Course, Origin, Outcome, Running, State};
 use crate::undertaker::Foreign;
+use crate::witness::{about, about_start};
 use crate::{spawn, sys};
 
 /// Connections that have not said hello yet.
@@ -116,7 +117,7 @@ impl Daemon {
             Call::Spawn(request) => self.spawn(request, socket, origin, now),
             Call::Signal { session, signal } => self.signal(&session, signal, now),
             Call::List { after } => Ok(self.list(after.as_ref())),
-            Call::Adopt { session } => self.adopt(session),
+            Call::Adopt { session } => self.adopt(session, now),
             Call::Forget { session } => self.forget(&session),
         }
     }
@@ -175,8 +176,8 @@ impl Daemon {
         let owner = Owner { uid: plan.identity.uid, gid: plan.identity.gid };
         // On record before anything is made, or not at all.
         let allowed = Entry::new(Kind::Spawn, format!("session {} allowed", request.session));
-        let allowed = allowed.session(&request.session).conversation(request.conversation);
-        let allowed = allowed.user(&request.user).workspace(&request.workspace);
+        let allowed = allowed.of(&request.session, request.conversation, &request.user);
+        let allowed = allowed.workspace(&request.workspace);
         self.record(allowed.with("SYNTHESIS_MODE", request.permission_mode.as_str()));
         if !self.audit.is_open(now) {
             return Err(Refusal::Unrecorded);
@@ -249,7 +250,8 @@ impl Daemon {
             Signal::Kill => "kill",
         };
         let message = format!("session {id}: signal {word}");
-        self.record(self.of_session(Kind::Signal, message, id).with("SYNTHESIS_SIGNAL", word));
+        let entry = self.of_session(Kind::Signal, message, id).with("SYNTHESIS_SIGNAL", word);
+        self.caused(entry, now);
         Ok(Reply::Now(Answer::Done {}))
     }
 
@@ -258,7 +260,7 @@ impl Daemon {
         Reply::Now(Answer::Sessions { sessions, more })
     }
 
-    fn adopt(&mut self, session: SessionId) -> Result<Reply, Refusal> {
+    fn adopt(&mut self, session: SessionId, now: Instant) -> Result<Reply, Refusal> {
         match self.table.get(&session).map(|s| &s.state) {
             Some(State::Running(running)) => {
                 let leader = running.leader.try_clone().map_err(|error| Refusal::Start {
@@ -266,7 +268,8 @@ impl Daemon {
                     errno: error.raw_os_error().unwrap_or(0),
                 })?;
                 let message = format!("session {session}: terminal handed over again");
-                self.record(self.of_session(Kind::Adopted, message, &session));
+                let entry = self.of_session(Kind::Adopted, message, &session);
+                self.caused(entry, now);
                 Ok(Reply::WithLeader(Answer::Adopted { session }, leader))
             }
             Some(
@@ -324,7 +327,8 @@ impl Daemon {
             Ok(()) => {
                 let peer = connection.peer;
                 let message = format!("frontd of uid {peer} connected");
-                self.record(Entry::new(Kind::Hello, message).peer(peer));
+                let entry = Entry::new(Kind::Hello, message).peer(peer);
+                self.audit.caused(peer, &entry, now);
                 self.doors.active = Some(connection);
             }
             Err(broken) => self.left(connection.peer, &broken, now),
@@ -351,38 +355,6 @@ impl Daemon {
             return Err(Broken::InUse);
         }
         Ok(())
-    }
-
-    /// Answers with no. The record names the peer that asks now: there is one at a time.
-    pub(crate) fn refuse(&mut self, origin: Origin, refusal: &Refusal, about: Entry) {
-        let peer = self.doors.active.as_ref().map_or(u32::MAX, |active| active.peer);
-        let entry = about.peer(peer).reason(refusal);
-        self.audit.refusal(peer, &entry, Instant::now());
-        self.answer(origin, refusal.answer(), None);
-    }
-
-    /// Lets a new connection in as far as its hello.
-    pub(crate) fn greet(&mut self, socket: OwnedFd, now: Instant) {
-        let Err(away) = self.doors.greet(socket, now) else { return };
-        let peer = match away {
-            TurnedAway::Foreign { uid } | TurnedAway::Crowded { uid } => uid,
-            TurnedAway::Nameless(_) => u32::MAX,
-        };
-        let entry = Entry::new(Kind::Refused, away.to_string()).peer(peer).reason(&away);
-        self.audit.refusal(peer, &entry, now);
-    }
-
-    pub(crate) fn record(&mut self, entry: Entry) {
-        self.audit.write(&entry, Instant::now());
-    }
-
-    /// An entry with what the table knows of the session.
-    pub(crate) fn of_session(&self, kind: Kind, message: String, id: &SessionId) -> Entry {
-        let entry = Entry::new(kind, message).session(id);
-        match self.table.get(id) {
-            Some(session) => entry.conversation(session.conversation).user(&session.user),
-            None => entry,
-        }
     }
 
     /// Answers the connection that asked, if it is still there.
@@ -416,29 +388,11 @@ impl Daemon {
     pub(crate) fn left(&mut self, peer: u32, broken: &Broken, now: Instant) {
         let entry = Entry::new(Kind::Goodbye, "connection ended").peer(peer).reason(broken);
         // As refusals are: whoever may connect could otherwise fill the journal by leaving.
-        self.audit.refusal(peer, &entry, now);
+        self.audit.caused(peer, &entry, now);
         if self.doors.is_deserted() {
             self.close(now);
         }
     }
-}
-
-/// The refusal of a request, before it is known: whose and which.
-fn about(call: &Call) -> Entry {
-    let entry = Entry::new(Kind::Refused, "request refused");
-    match call {
-        Call::Spawn(request) => about_start(request),
-        Call::Signal { session, .. } | Call::Adopt { session } | Call::Forget { session } => {
-            entry.session(session)
-        }
-        Call::List { .. } => entry,
-    }
-}
-
-fn about_start(request: &Spawn) -> Entry {
-    let entry = Entry::new(Kind::Refused, "request refused").session(&request.session);
-    let entry = entry.conversation(request.conversation).user(&request.user);
-    entry.workspace(&request.workspace)
 }
 
 fn send(running: &Running, signal: Unix) {

@@ -11,6 +11,7 @@ use proto::ids::{ConversationId, SessionId, UnixUser};
 use proto::limits;
 use proto::spawn::{ExitCause, Listed, ListedState, Usage};
 
+use crate::audit::{Entry, Kind};
 use crate::folder::Owner;
 use crate::notify::Inbox;
 use crate::refusal::Refusal;
@@ -130,6 +131,11 @@ impl Session {
             State::Ending(ending) => ending.outcome != Outcome::Nothing,
             State::Abandoned(_) | State::Exited { .. } => false,
         }
+    }
+
+    /// An entry of the record about it.
+    pub fn entry(&self, kind: Kind, message: impl Into<String>, id: &SessionId) -> Entry {
+        Entry::new(kind, message).of(id, self.conversation, &self.user)
     }
 
     /// Has it a process still, or may have?

@@ -207,7 +207,7 @@ pub fn start(place: &Place, access: &Access) -> Result<Daemon, Error> {
         }
     };
     let sink = Sink::choose(log::under_journal())?;
-    let audit = Audit::new(sink, policy.audit, policy.refusals_per_second);
+    let audit = Audit::new(sink, policy.audit, policy.refusals_per_second, policy.max_sessions);
     let mut daemon = Daemon::new(policy, pace, ground, doors, audit, signals);
     daemon.recover(scopes, Store::new(variable("NOTIFY_SOCKET").as_deref()), stored);
     daemon.watch(sd_notify::watchdog_enabled());

@@ -5,10 +5,14 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
 
 pub enum Stderr {
+    /// Regular, or a description of our own that does not block.
     File(File),
+    /// One that is also others': written to only while it has room for a line.
+    Shared(File),
     Socket(OwnedFd),
 }
 
@@ -23,11 +27,15 @@ impl Stderr {
         }
         // What we inherited is also our parent's: a description of our own is made non-blocking.
         // Regular files never make anybody wait, and a second offset in one would overwrite.
-        let again = (kind.is_fifo() || kind.is_char_device()).then(|| {
-            let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-            OpenOptions::new().write(true).custom_flags(flags).open("/proc/self/fd/2").ok()
-        });
-        Ok(Self::File(again.flatten().unwrap_or(inherited)))
+        if !kind.is_fifo() && !kind.is_char_device() {
+            return Ok(Self::File(inherited));
+        }
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        match OpenOptions::new().write(true).custom_flags(flags).open("/proc/self/fd/2") {
+            Ok(ours) => Ok(Self::File(ours)),
+            // Another user's terminal, say.
+            Err(_) => Ok(Self::Shared(inherited)),
+        }
     }
 
     /// How many of `bytes` were taken.
@@ -37,6 +45,14 @@ impl Stderr {
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::File(file) => file.write(bytes),
+            Self::Shared(file) => {
+                let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
+                match poll(&mut fds, PollTimeout::ZERO)? {
+                    0 => Err(io::ErrorKind::WouldBlock.into()),
+                    // A pipe that is writable takes this much at once (pipe(7)).
+                    _ => file.write(bytes.get(..libc::PIPE_BUF).unwrap_or(bytes)),
+                }
+            }
             Self::Socket(socket) => {
                 let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
                 Ok(send(socket.as_raw_fd(), bytes, flags)?)
@@ -56,5 +72,8 @@ mod tests {
         while stderr.write(&[b'x'; 4096]).is_ok() {}
         let error = stderr.write(b"x").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let (_read, write) = nix::unistd::pipe().unwrap();
+        let mut shared = Stderr::Shared(write.into());
+        while shared.write(&[b'x'; 4096]).is_ok() {}
     }
 }

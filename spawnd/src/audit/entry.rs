@@ -8,7 +8,7 @@ const LONGEST: usize = 8192;
 
 /// What is recorded; each has a MESSAGE_ID of its own for `journalctl MESSAGE_ID=` and the
 /// catalog.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A frontd said hello, or was refused before it could.
     Hello,
@@ -19,7 +19,7 @@ pub enum Kind {
     /// claude was executed.
     Started,
     Refused,
-    /// Refusals that were counted instead of written.
+    /// Entries of one peer that were counted instead of written.
     Counted,
     Signal,
     Ready,
@@ -105,9 +105,10 @@ impl Entry {
         Self { kind, fields }
     }
 
-    pub(super) fn counted(peer: u32, count: u64) -> Self {
-        let message = format!("{count} more refusals of uid {peer} within a second");
-        Self::new(Kind::Counted, message).peer(peer).with("SYNTHESIS_COUNT", count)
+    pub(super) fn counted(peer: u32, kind: Kind, count: u64) -> Self {
+        let message = format!("{count} more entries ({kind:?}) by uid {peer} within a second");
+        let entry = Self::new(Kind::Counted, message).peer(peer).with("SYNTHESIS_COUNT", count);
+        entry.with("SYNTHESIS_COUNTED", kind.message_id())
     }
 
     pub(super) fn lost(count: u64) -> Self {
@@ -120,14 +121,11 @@ impl Entry {
         self.with("SYNTHESIS_SESSION", session)
     }
 
+    /// The session, and whose it is.
     #[must_use]
-    pub fn conversation(self, conversation: ConversationId) -> Self {
-        self.with("SYNTHESIS_CONVERSATION", conversation)
-    }
-
-    #[must_use]
-    pub fn user(self, user: &UnixUser) -> Self {
-        self.with("SYNTHESIS_USER", user)
+    pub fn of(self, session: &SessionId, conversation: ConversationId, user: &UnixUser) -> Self {
+        let entry = self.session(session).with("SYNTHESIS_CONVERSATION", conversation);
+        entry.with("SYNTHESIS_USER", user)
     }
 
     #[must_use]

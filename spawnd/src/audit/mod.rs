@@ -2,7 +2,8 @@
 //! daemon itself, so that no frontd can forge or suppress it; never blocking, so that nobody can
 //! stop the loop by stopping the journal.
 //!
-//! Refusals above a rate are counted instead of written, per peer; starts and exits never are.
+//! Whatever a peer can cause at will is counted instead of written above a rate; what happens to a
+//! session never is.
 
 mod entry;
 mod sink;
@@ -17,9 +18,9 @@ pub use entry::{Entry, Kind};
 pub use sink::{Error as SinkError, Sink};
 use throttle::Throttle;
 
-/// Entries that wait for the journal. Under `Required` nothing new starts while one waits, so
-/// that the half that is kept for starts and ends holds the ends of up to 2,048 sessions.
-const WAITING: usize = 4096;
+/// Entries that wait for the journal, beside those of starts and ends, for which there is room of
+/// their own: under `Required` nothing new starts while one waits.
+const WAITING: usize = 2048;
 /// A journal that restarts is back in less.
 const AGAIN: Duration = Duration::from_millis(250);
 
@@ -29,20 +30,25 @@ pub struct Audit {
     throttle: Throttle,
     /// From oldest to newest, already encoded.
     waiting: VecDeque<Vec<u8>>,
+    /// The most that may wait.
+    room: usize,
     again_at: Option<Instant>,
     lost: u64,
 }
 
 impl Audit {
-    /// `per_second`: refusals of one peer that are written one by one.
-    pub fn new(sink: Sink, demand: Demand, per_second: u64) -> Self {
-        let throttle = Throttle::new(per_second);
-        Self { sink, demand, throttle, waiting: VecDeque::new(), again_at: None, lost: 0 }
+    /// `per_second`: entries of one kind that one peer can cause; `sessions`: that may run.
+    pub fn new(sink: Sink, demand: Demand, per_second: u64, sessions: usize) -> Self {
+        // Of each a start and an end; and each may be signalled, or handed over, twice at once.
+        let twice = 2 * sessions;
+        let throttle = Throttle::new(per_second, u64::try_from(twice).unwrap_or(u64::MAX));
+        let (waiting, room) = (VecDeque::new(), WAITING + twice);
+        Self { sink, demand, throttle, waiting, room, again_at: None, lost: 0 }
     }
 
     /// Writes an entry, now or, when the journal does not take it, as soon as it does.
     pub fn write(&mut self, entry: &Entry, now: Instant) {
-        let room = if entry.kind.is_of_a_process() { WAITING } else { WAITING / 2 };
+        let room = if entry.kind.is_of_a_process() { self.room } else { WAITING };
         if self.waiting.len() >= room {
             self.lost += 1;
             return;
@@ -51,9 +57,9 @@ impl Audit {
         self.flush(now);
     }
 
-    /// Writes or counts a refusal of a peer with that uid.
-    pub fn refusal(&mut self, peer: u32, entry: &Entry, now: Instant) {
-        if self.throttle.admits(peer, now) {
+    /// Writes or counts what a peer with that uid caused.
+    pub fn caused(&mut self, peer: u32, entry: &Entry, now: Instant) {
+        if self.throttle.admits(peer, entry.kind, now) {
             self.write(entry, now);
         }
     }
@@ -78,11 +84,18 @@ impl Audit {
 
     /// Does what is due by the clock.
     pub fn advance(&mut self, now: Instant) {
-        for (peer, count) in self.throttle.due(now) {
-            self.write(&Entry::counted(peer, count), now);
+        for ((peer, kind), count) in self.throttle.due(now) {
+            self.write(&Entry::counted(peer, kind, count), now);
         }
         if self.again_at.is_some_and(|at| at <= now) {
             self.flush(now);
+        }
+    }
+
+    /// Before the end: what was only counted so far is written as well.
+    pub fn settle(&mut self, now: Instant) {
+        for ((peer, kind), count) in self.throttle.end() {
+            self.write(&Entry::counted(peer, kind, count), now);
         }
     }
 
@@ -136,10 +149,10 @@ mod tests {
     #[test]
     fn after_a_hundred_thousand_refusals_a_start_is_on_record() {
         let (sink, end) = pair();
-        let mut audit = Audit::new(sink, Demand::Required, 10);
+        let mut audit = Audit::new(sink, Demand::Required, 10, 100);
         let now = Instant::now();
         for _ in 0..100_000 {
-            audit.refusal(7, &refused("x"), now);
+            audit.caused(7, &refused("x"), now);
         }
         audit.write(&Entry::new(Kind::Started, "started"), now);
         let seen = read(&end);
@@ -153,7 +166,7 @@ mod tests {
     #[test]
     fn what_a_full_journal_did_not_take_is_written_later_and_in_order() {
         let (sink, end) = pair();
-        let mut audit = Audit::new(sink, Demand::Required, 10);
+        let mut audit = Audit::new(sink, Demand::Required, 10, 100);
         let now = Instant::now();
         let mut written = 0_u32;
         while audit.waiting.is_empty() {
@@ -175,22 +188,22 @@ mod tests {
     #[test]
     fn what_a_peer_can_cause_drives_out_no_end() {
         let name = UnixAddr::new("/nonexistent/journal").unwrap();
-        let mut audit = Audit::new(Sink::journal(name).unwrap(), Demand::Required, 10);
+        let mut audit = Audit::new(Sink::journal(name).unwrap(), Demand::Required, 10, 100);
         let now = Instant::now();
         for _ in 0..2 * WAITING {
             audit.write(&Entry::new(Kind::Adopted, "again"), now);
         }
         let before = audit.lost;
-        for _ in 0..WAITING / 2 {
+        for _ in 0..200 {
             audit.write(&Entry::new(Kind::Exit, "over"), now);
         }
-        assert_eq!((audit.lost, audit.waiting.len()), (before, WAITING));
+        assert_eq!((audit.lost, audit.waiting.len()), (before, WAITING + 200));
     }
 
     #[test]
     fn best_effort_starts_without_a_journal_and_says_what_was_lost() {
         let (sink, end) = pair();
-        let mut audit = Audit::new(sink, Demand::BestEffort, 10);
+        let mut audit = Audit::new(sink, Demand::BestEffort, 10, 100);
         let now = Instant::now();
         while audit.lost == 0 {
             audit.write(&refused("x"), now);
