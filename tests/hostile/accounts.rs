@@ -9,7 +9,7 @@ use proto::spawn::{Call, RefusalCode, Signal, Spawn};
 use tests::harness::seqpacket::Client;
 use tests::harness::spawnd::{conversation, until};
 
-use super::machine::{Machine, SERVICE};
+use tests::harness::machine::{Machine, SERVICE};
 
 const CONFIG: &str = "etc/synthesis/spawnd.toml";
 

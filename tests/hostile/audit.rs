@@ -15,7 +15,7 @@ use tests::harness::have_root;
 use tests::harness::seqpacket::{Client, Incoming};
 use tests::harness::spawnd::{Daemon, PATIENCE, Place, Settings, absolute, until};
 
-use super::machine::{ECHO, Machine, SERVICE, UID, USER, adopt, ready_of, talk};
+use tests::harness::machine::{ECHO, Machine, SERVICE, UID, USER, adopt, ready_of, talk};
 
 const DOC: &str = include_str!("../../docs/audit.md");
 const JOURNAL: &str = "/run/systemd/journal/socket";

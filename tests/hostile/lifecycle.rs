@@ -8,7 +8,7 @@ use proto::spawn::{Answer, Call, ExitCause, Listed, ListedState, RefusalCode, Si
 use tests::harness::seqpacket::Started;
 use tests::harness::spawnd::{conversation, until};
 
-use super::machine::{ECHO, Machine, SERVICE, adopt, ready_of, talk};
+use tests::harness::machine::{ECHO, Machine, SERVICE, adopt, ready_of, talk};
 
 #[test]
 fn sessions_survive_a_restart_and_a_crash() {

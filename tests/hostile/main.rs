@@ -11,7 +11,6 @@ mod kernel;
 mod life;
 mod lifecycle;
 mod lingering;
-mod machine;
 mod managers;
 mod ownership;
 mod packets;

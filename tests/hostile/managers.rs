@@ -10,7 +10,7 @@ use tests::harness::binary;
 use tests::harness::spawnd::{listener, until};
 use tests::hostile_claude::{ATTACKS, Attempt, DONE, Line, Outcome, REPORT};
 
-use super::machine::{Machine, UID, USER, put};
+use tests::harness::machine::{Machine, UID, USER, put};
 
 /// The container's policy with the whole sandbox, and the hostile claude for a claude.
 fn hostile(stage: &Path) {

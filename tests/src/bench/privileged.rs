@@ -8,6 +8,7 @@ use proto::spawn::{Answer, Call};
 
 use super::stats::Times;
 use super::{Row, machine};
+use crate::harness::machine::Machine;
 use crate::harness::seqpacket::Client;
 use crate::harness::spawnd::{Daemon, Place, Settings, User, file};
 
@@ -33,6 +34,7 @@ pub fn rows() -> anyhow::Result<Vec<Row>> {
     let mut client = daemon.client();
     let mut rows = vec![start(&daemon, &mut client)?];
     rows.extend(crowd(&daemon, &mut client)?);
+    rows.extend(in_a_scope()?);
     Ok(rows)
 }
 
@@ -59,6 +61,28 @@ fn start(daemon: &Daemon, client: &mut Client) -> anyhow::Result<Row> {
         target: "p50 ≤ 10 ms",
         met: Some(times.median() <= Duration::from_millis(10)),
     })
+}
+
+/// Under a systemd of its own; without systemd-nspawn there is no row.
+fn in_a_scope() -> anyhow::Result<Option<Row>> {
+    let Some(machine) = Machine::boot() else { return Ok(None) };
+    let mut client = machine.client();
+    let mut times = Vec::new();
+    for _ in 0..STARTS {
+        let request = machine.request("exec sleep 100000");
+        let begun = Instant::now();
+        let started = client.spawn(&request);
+        times.push(begun.elapsed());
+        let started = started.map_err(|(code, why)| anyhow::anyhow!("{code:?} {why}"))?;
+        client.end(&started.session);
+    }
+    let times = Times::new(times);
+    Ok(Some(Row {
+        name: "spawn request to `started`, full sandbox, with a scope",
+        value: format!("{times} ({STARTS} starts)"),
+        target: "p50 ≤ 40 ms",
+        met: Some(times.median() <= Duration::from_millis(40)),
+    }))
 }
 
 fn crowd(daemon: &Daemon, client: &mut Client) -> anyhow::Result<Vec<Row>> {

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod container;
+pub mod machine;
 pub mod place;
 pub mod processes;
 pub mod seqpacket;

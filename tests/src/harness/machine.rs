@@ -1,5 +1,6 @@
 //! A throw-away machine on which spawnd runs as a unit of a real systemd, its frontd played by the
 //! test, and claudes that do what a shell script in their workspace says.
+#![expect(clippy::unwrap_used, reason = "what a test cannot have ends it")]
 
 use std::fs;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -10,30 +11,31 @@ use std::process::Output;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use proto::ids::{SessionId, UnixUser};
 use proto::spawn::{Answer, Call, Event, PermissionMode, Proof, Spawn, TerminalSize};
-use tests::harness::binary;
-use tests::harness::container::Container;
-use tests::harness::seqpacket::{Client, Started, readable};
-use tests::harness::spawnd::{PATIENCE, absolute, conversation, until};
+
+use super::binary;
+use super::container::Container;
+use super::seqpacket::{Client, Started, readable};
+use super::spawnd::{PATIENCE, absolute, conversation, until};
 
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/container");
-pub(crate) const SERVICE: &str = "synthesis-spawnd.service";
+pub const SERVICE: &str = "synthesis-spawnd.service";
 const SOCKET: &str = "/run/synthesis/spawnd.sock";
-pub(crate) const USER: &str = "synthesis-claude";
-pub(crate) const UID: &str = "4242";
+pub const USER: &str = "synthesis-claude";
+pub const UID: &str = "4242";
 
 /// A machine on which spawnd is installed.
-pub(crate) struct Machine {
-    pub(crate) container: Container,
+pub struct Machine {
+    pub container: Container,
 }
 
 impl Machine {
     /// `None` where there can be none, which was said then.
-    pub(crate) fn boot() -> Option<Self> {
+    pub fn boot() -> Option<Self> {
         Self::boot_with(|_| {})
     }
 
     /// With another stage: `adapt` gets it after all was laid out.
-    pub(crate) fn boot_with(adapt: impl FnOnce(&Path)) -> Option<Self> {
+    pub fn boot_with(adapt: impl FnOnce(&Path)) -> Option<Self> {
         if !Container::is_possible() {
             return None;
         }
@@ -48,7 +50,7 @@ impl Machine {
     }
 
     /// A connection that said hello.
-    pub(crate) fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         let path = self.container.path(SOCKET);
         until("a hello", || {
             let name = UnixAddr::new(&path).unwrap();
@@ -61,12 +63,12 @@ impl Machine {
     }
 
     /// A claude that does what this shell script says.
-    pub(crate) fn request(&self, script: &str) -> Spawn {
+    pub fn request(&self, script: &str) -> Spawn {
         self.request_of(USER, UID, &[("act.sh", script)])
     }
 
     /// A claude of this user, in a new workspace with these files.
-    pub(crate) fn request_of(&self, user: &str, uid: &str, files: &[(&str, &str)]) -> Spawn {
+    pub fn request_of(&self, user: &str, uid: &str, files: &[(&str, &str)]) -> Spawn {
         let session = SessionId::random();
         let workspace = format!("/srv/work/{session}");
         let here = self.container.path(&workspace);
@@ -89,13 +91,13 @@ impl Machine {
         }
     }
 
-    pub(crate) fn spawn(&self, client: &mut Client, script: &str) -> Started {
+    pub fn spawn(&self, client: &mut Client, script: &str) -> Started {
         let request = self.request(script);
         client.spawn(&request).unwrap_or_else(|refusal| panic!("{refusal:?}\n{}", self.log()))
     }
 
     /// What a claude wrote into a file of its workspace.
-    pub(crate) fn written(&self, session: &SessionId, name: &str) -> String {
+    pub fn written(&self, session: &SessionId, name: &str) -> String {
         let path = self.container.path(&format!("/srv/work/{session}/{name}"));
         until("a file in the workspace", || {
             let text = fs::read_to_string(&path).ok()?;
@@ -104,26 +106,26 @@ impl Machine {
     }
 
     /// Runs a command as an ordinary user, outside any session.
-    pub(crate) fn run_as(&self, uid: &str, command: &[&str]) -> Output {
+    pub fn run_as(&self, uid: &str, command: &[&str]) -> Output {
         let (user, group) = (format!("--reuid={uid}"), format!("--regid={uid}"));
         let before = ["setpriv", &user, &group, "--clear-groups", "--"];
         self.container.run(&[&before[..], command].concat())
     }
 
-    pub(crate) fn systemctl(&self, arguments: &[&str]) -> String {
+    pub fn systemctl(&self, arguments: &[&str]) -> String {
         self.container.say(&[&["systemctl"], arguments].concat())
     }
 
-    pub(crate) fn scopes(&self) -> String {
+    pub fn scopes(&self) -> String {
         self.systemctl(&["list-units", "--all", "--plain", "--no-legend", "synthesis-*.scope"])
     }
 
-    pub(crate) fn main_pid(&self) -> String {
+    pub fn main_pid(&self) -> String {
         self.systemctl(&["show", "--value", "--property=MainPID", SERVICE])
     }
 
     /// SIGKILL to spawnd, and another one of it.
-    pub(crate) fn crash(&self) {
+    pub fn crash(&self) {
         let before = self.main_pid();
         self.systemctl(&["kill", "--kill-whom=main", "--signal=KILL", SERVICE]);
         until("another spawnd", || {
@@ -132,17 +134,17 @@ impl Machine {
         });
     }
 
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         self.container.say(&["journalctl", "--no-pager", "-o", "cat", "-u", SERVICE])
     }
 
-    pub(crate) fn waits_for_log(&self, text: &str) {
+    pub fn waits_for_log(&self, text: &str) {
         until(text, || self.log().contains(text).then_some(()));
     }
 }
 
 /// A copy of a file in the stage.
-pub(crate) fn put(stage: &Path, from: &Path, to: &str, mode: u32) {
+pub fn put(stage: &Path, from: &Path, to: &str, mode: u32) {
     let to = stage.join(to);
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     fs::copy(from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
@@ -185,7 +187,7 @@ fn install(stage: &Path) {
 }
 
 /// Says on its terminal what it hears there, and that it is ready once it heard "ready".
-pub(crate) const ECHO: &str = r#"
+pub const ECHO: &str = r#"
 stty -echo
 while read -r line; do
     [ "$line" != ready ] || NOTIFY_SOCKET="$TMPDIR/../notify" systemd-notify --ready
@@ -193,7 +195,7 @@ while read -r line; do
 done
 "#;
 
-pub(crate) fn adopt(client: &mut Client, session: &SessionId) -> OwnedFd {
+pub fn adopt(client: &mut Client, session: &SessionId) -> OwnedFd {
     let (answer, fds) = client.call(Call::Adopt { session: session.clone() });
     assert_eq!(answer, Answer::Adopted { session: session.clone() });
     let [leader] = fds.try_into().expect("exactly one descriptor");
@@ -201,7 +203,7 @@ pub(crate) fn adopt(client: &mut Client, session: &SessionId) -> OwnedFd {
 }
 
 /// Types a line and waits until the claude has heard it.
-pub(crate) fn talk(leader: &OwnedFd, line: &str) {
+pub fn talk(leader: &OwnedFd, line: &str) {
     nix::unistd::write(leader, format!("{line}\n").as_bytes()).unwrap();
     let mut text = String::new();
     while !text.contains(&format!("heard {line}")) {
@@ -212,7 +214,7 @@ pub(crate) fn talk(leader: &OwnedFd, line: &str) {
     }
 }
 
-pub(crate) fn ready_of(client: &mut Client, session: &SessionId) {
+pub fn ready_of(client: &mut Client, session: &SessionId) {
     loop {
         match client.event(PATIENCE).expect("ready") {
             Event::Ready { session: found, .. } if found == *session => return,
