@@ -124,7 +124,7 @@ impl Lookups {
         command.arg0("launch").arg("--account").arg(request.user.as_str()).args(groups);
         command.env_clear().current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        sys::exec::with_status(&mut command, answer);
+        sys::exec::with(&mut command, vec![answer]);
         let pid = spawn::pid_of(&command.spawn().map_err(failed)?);
         // It holds our copy of the pipe's other end.
         drop(command);

@@ -71,7 +71,8 @@ pub fn start(
     command.env_clear().current_dir("/");
     let copy = || follower.try_clone().map_err(failed("terminal"));
     command.stdin(Stdio::from(copy()?)).stdout(Stdio::from(copy()?)).stderr(Stdio::from(copy()?));
-    sys::exec::with_status_and_plan(&mut command, status_end, sealed, program);
+    let descriptors = [status_end, sealed].into_iter().chain(program);
+    sys::exec::with(&mut command, descriptors.collect());
     let pid = pid_of(&command.spawn().map_err(failed("launch"))?);
     // The command holds our copies of the follower and of the pipe's other end: with them open
     // neither a hang-up nor an end of file could be seen.
@@ -108,6 +109,14 @@ pub fn start(
 pub fn prepare(folders: &Folders, plan: &Plan) -> Result<Inbox, Refusal> {
     let owner = crate::folder::Owner { uid: plan.identity.uid, gid: plan.identity.gid };
     folders.create(&plan.session, owner).map(Inbox::new)
+}
+
+/// launch, at a work beside its main one, with its standard streams closed.
+pub fn beside(launch: BorrowedFd<'_>, work: &str) -> Command {
+    let mut command = Command::new(by_descriptor(launch));
+    command.arg0("launch").arg(work).env_clear().current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
 }
 
 /// A program by the file that was opened at start: the path may lead elsewhere by now.

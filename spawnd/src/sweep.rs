@@ -3,8 +3,6 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -116,12 +114,10 @@ fn start(
     session: &SessionId,
     owner: Owner,
 ) -> std::io::Result<(Pid, OwnedFd)> {
-    let mut command = Command::new(spawn::by_descriptor(launch.as_fd()));
-    command.arg0("launch").arg("--sweep").arg(folders.path_of(session).as_path());
+    let mut command = spawn::beside(launch.as_fd(), "--sweep");
+    command.arg(folders.path_of(session).as_path());
     command.args([owner.uid.to_string(), owner.gid.to_string()]);
-    command.env_clear().current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    sys::exec::with_nothing(&mut command);
+    sys::exec::with(&mut command, Vec::new());
     let pid = spawn::pid_of(&command.spawn()?);
     Ok((pid, sys::pidfd::open(pid)?))
 }

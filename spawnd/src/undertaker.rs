@@ -7,8 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
@@ -118,10 +117,8 @@ impl Undertaker {
         let Some(program) = &self.program else { return Ok(()) };
         let flags = SockFlag::SOCK_CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
-        let mut command = Command::new(spawn::by_descriptor(program.as_fd()));
-        command.arg0("launch").arg("--close").env_clear().current_dir("/");
-        command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
-        sys::exec::with_nothing(&mut command);
+        let mut command = spawn::beside(program.as_fd(), "--close");
+        sys::exec::with(command.stdin(Stdio::from(theirs)), Vec::new());
         self.children.insert(spawn::pid_of(&command.spawn()?));
         self.socket = Some(ours);
         Ok(())

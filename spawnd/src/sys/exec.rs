@@ -12,43 +12,22 @@ pub const PLAN: i32 = 4;
 /// systemd-run, and nobody else, finds launch here; launch closes it.
 pub const PROGRAM: i32 = 5;
 
-/// Lets `command` start with `status` as descriptor 3, `plan` as 4, a `program` as 5, its
-/// standard streams as the command says, and nothing else open.
+/// Lets `command` start with `descriptors` as 3 and up, its standard streams as the command says,
+/// and nothing else open.
 ///
 /// The daemon keeps 3 to 5 occupied ([`crate::startup`]): the standard library's own pipe, which
 /// reports a failed exec, is then never one of the numbers that this overwrites.
-pub fn with_status_and_plan(
-    command: &mut Command,
-    status: OwnedFd,
-    plan: OwnedFd,
-    program: Option<OwnedFd>,
-) {
+pub fn with(command: &mut Command, descriptors: Vec<OwnedFd>) {
     let place = move || {
-        duplicate(status.as_raw_fd(), STATUS)?;
-        duplicate(plan.as_raw_fd(), PLAN)?;
-        let Some(program) = &program else { return super::descriptors::cloexec_from(5) };
-        duplicate(program.as_raw_fd(), PROGRAM)?;
-        super::descriptors::cloexec_from(6)
+        let mut free = STATUS;
+        for descriptor in &descriptors {
+            duplicate(descriptor.as_raw_fd(), free)?;
+            free += 1;
+        }
+        super::descriptors::cloexec_from(free.cast_unsigned())
     };
     // SAFETY: the closure runs in the forked child of a single-threaded process and makes only
     // async-signal-safe system calls on integers: no allocation, no lock.
-    unsafe { command.pre_exec(place) };
-}
-
-/// Likewise with descriptor 3 alone.
-pub fn with_status(command: &mut Command, status: OwnedFd) {
-    let place = move || {
-        duplicate(status.as_raw_fd(), STATUS)?;
-        super::descriptors::cloexec_from(4)
-    };
-    // SAFETY: as above.
-    unsafe { command.pre_exec(place) };
-}
-
-/// Lets `command` start with its standard streams and nothing else open.
-pub fn with_nothing(command: &mut Command) {
-    let place = || super::descriptors::cloexec_from(3);
-    // SAFETY: as above.
     unsafe { command.pre_exec(place) };
 }
 

@@ -1,7 +1,6 @@
 //! The files of the session's folder that claude starts with: its MCP server, which is channel
 //! with the session's secret, and its settings, which are our hooks. 0600, the user's.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,7 +11,7 @@ use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{AccessFlags, Gid, Uid, eaccess, fchown};
 use proto::ids::AbsolutePath;
 use proto::launch::Plan;
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::stop::Stop;
 
@@ -81,94 +80,60 @@ fn open_folder(plan: &Plan) -> Result<OwnedFd, Stop> {
         .map_err(|errno| Stop::File { name: ".", errno })
 }
 
-fn create(folder: &OwnedFd, name: &'static str, content: &impl Serialize) -> Result<(), Stop> {
+fn create(folder: &OwnedFd, name: &'static str, content: &Value) -> Result<(), Stop> {
     let failed = |errno| Stop::File { name, errno };
     let flags =
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file =
         openat(folder.as_fd(), name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
-    let bytes = serde_json::to_vec(content).map_err(|_| failed(Errno::EINVAL))?;
     File::from(file)
-        .write_all(&bytes)
+        .write_all(content.to_string().as_bytes())
         .map_err(|error| failed(Errno::from_raw(error.raw_os_error().unwrap_or(0))))
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct McpConfig {
-    mcp_servers: BTreeMap<&'static str, McpServer>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct McpServer {
-    r#type: &'static str,
-    command: String,
-    args: [String; 0],
-    /// Or its tools hide behind ToolSearch.
-    always_load: bool,
-    /// Reaches this one server, never claude's tools or hooks: the place for the secret.
-    env: BTreeMap<&'static str, String>,
-}
-
-fn mcp(plan: &Plan) -> McpConfig {
+fn mcp(plan: &Plan) -> Value {
     let folder = &plan.folder;
-    let env = BTreeMap::from([
-        ("SYNTHESIS_WS_URL", format!("unix:{}", plan.bridge.socket)),
-        ("SYNTHESIS_OPENCLAW_SESSION", plan.session.to_string()),
-        ("SYNTHESIS_CLAUDE_SESSION", plan.conversation.to_string()),
-        // The secret leaves here, into a file of the session's user.
-        ("SYNTHESIS_BRIDGE_TOKEN", plan.bridge.secret.expose().to_owned()),
-        ("SYNTHESIS_FRONTD_UID", plan.bridge.frontd_uid.to_string()),
-        ("SYNTHESIS_DEBUG_FILE", format!("{folder}/debug.log")),
-        ("SYNTHESIS_HOOK_SOCKET", format!("{folder}/hook.sock")),
-        ("SYNTHESIS_HOOKS", if plan.hooks { "1" } else { "0" }.to_owned()),
-        ("NOTIFY_SOCKET", format!("{folder}/notify")),
-    ]);
-    let command = plan.channel.to_string();
-    let server = McpServer { r#type: "stdio", command, args: [], always_load: true, env };
-    McpConfig { mcp_servers: BTreeMap::from([("synthesis", server)]) }
+    json!({ "mcpServers": { "synthesis": {
+        "type": "stdio",
+        "command": plan.channel,
+        "args": [],
+        // Or its tools hide behind ToolSearch.
+        "alwaysLoad": true,
+        // Reaches this one server, never claude's tools or hooks: the place for the secret, which
+        // leaves here, into a file of the session's user.
+        "env": {
+            "SYNTHESIS_WS_URL": format!("unix:{}", plan.bridge.socket),
+            "SYNTHESIS_OPENCLAW_SESSION": plan.session,
+            "SYNTHESIS_CLAUDE_SESSION": plan.conversation,
+            "SYNTHESIS_BRIDGE_TOKEN": plan.bridge.secret.expose(),
+            "SYNTHESIS_FRONTD_UID": plan.bridge.frontd_uid.to_string(),
+            "SYNTHESIS_DEBUG_FILE": format!("{folder}/debug.log"),
+            "SYNTHESIS_HOOK_SOCKET": format!("{folder}/hook.sock"),
+            "SYNTHESIS_HOOKS": if plan.hooks { "1" } else { "0" },
+            "NOTIFY_SOCKET": format!("{folder}/notify"),
+        },
+    } } })
 }
 
 /// The tools whose use is reported: all but our own reply, which tells of itself. Its two hooks
 /// would hold up every answer by as many processes.
 const TOOLS: &str = "^(?!mcp__synthesis__reply$)";
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Settings {
-    skip_dangerous_mode_permission_prompt: bool,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    hooks: BTreeMap<&'static str, [HookMatcher; 1]>,
-}
-
-#[derive(Serialize)]
-struct HookMatcher {
-    /// Hooks of tools say for which.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    matcher: Option<&'static str>,
-    hooks: [HookCommand; 1],
-}
-
-#[derive(Serialize)]
-struct HookCommand {
-    r#type: &'static str,
-    command: String,
-}
-
-fn settings(plan: &Plan) -> Settings {
+fn settings(plan: &Plan) -> Value {
     let hook = |event: &'static str| {
-        let of_tools = matches!(event, "PreToolUse" | "PostToolUse" | "PermissionRequest");
         let command = format!("{} hook {event}", quoted(plan.channel.as_str()));
-        let hooks = [HookCommand { r#type: "command", command }];
-        (event, [HookMatcher { matcher: of_tools.then_some(TOOLS), hooks }])
+        let mut entry = json!({ "hooks": [{ "type": "command", "command": command }] });
+        // Hooks of tools say for which.
+        if matches!(event, "PreToolUse" | "PostToolUse" | "PermissionRequest") {
+            entry["matcher"] = TOOLS.into();
+        }
+        (event.to_owned(), json!([entry]))
     };
-    let hooks = if plan.hooks {
-        proto::hook::INSTALLED.into_iter().map(hook).collect()
-    } else {
-        BTreeMap::new()
-    };
-    Settings { skip_dangerous_mode_permission_prompt: true, hooks }
+    let mut settings = json!({ "skipDangerousModePermissionPrompt": true });
+    if plan.hooks {
+        settings["hooks"] = proto::hook::INSTALLED.into_iter().map(hook).collect();
+    }
+    settings
 }
 
 /// For a shell, whatever the path holds.
@@ -180,11 +145,6 @@ fn quoted(path: &str) -> String {
 mod tests {
     use super::*;
     use crate::arguments::tests::plan;
-    use serde_json::{Value, json};
-
-    fn value(content: &impl Serialize) -> Value {
-        serde_json::to_value(content).unwrap()
-    }
 
     #[test]
     fn the_mcp_file_is_the_agreed_one() {
@@ -202,12 +162,12 @@ mod tests {
             "SYNTHESIS_HOOKS": "1",
             "NOTIFY_SOCKET": "/run/s/notify",
         }}}});
-        assert_eq!(value(&mcp(&plan)), expected);
+        assert_eq!(mcp(&plan), expected);
     }
 
     #[test]
     fn every_installed_hook_runs_channel_quoted_for_the_shell() {
-        let settings = value(&settings(&plan()));
+        let settings = settings(&plan());
         assert_eq!(settings["skipDangerousModePermissionPrompt"], json!(true));
         for event in proto::hook::INSTALLED {
             let command = &settings["hooks"][event][0]["hooks"][0]["command"];
@@ -221,7 +181,7 @@ mod tests {
     fn without_hooks_there_is_no_hooks_key() {
         let mut plan = plan();
         plan.hooks = false;
-        assert_eq!(value(&settings(&plan)), json!({"skipDangerousModePermissionPrompt": true}));
-        assert_eq!(value(&mcp(&plan))["mcpServers"]["synthesis"]["env"]["SYNTHESIS_HOOKS"], "0");
+        assert_eq!(settings(&plan), json!({"skipDangerousModePermissionPrompt": true}));
+        assert_eq!(mcp(&plan)["mcpServers"]["synthesis"]["env"]["SYNTHESIS_HOOKS"], "0");
     }
 }
