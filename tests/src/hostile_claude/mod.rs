@@ -70,6 +70,8 @@ pub enum Attempt {
     Call(String),
     /// Every name of [`kernel`]'s table.
     Calls,
+    /// What must go on working.
+    UsualCalls,
     /// A system call by the door of 32-bit programs.
     Int80,
     /// ioctl(2) on the terminal, with the whole 64 bits of the request.
@@ -80,6 +82,8 @@ pub enum Attempt {
         pid: i32,
         signal: i32,
     },
+    /// Every way to have it end for want of processor time.
+    Starve(i32),
     /// A file of /proc/PID.
     Proc {
         pid: i32,
@@ -203,10 +207,12 @@ fn perform(attempt: &Attempt) -> Tried {
         Attempt::RegainRoot => kernel::regain_root(),
         Attempt::Call(name) => kernel::call(name),
         Attempt::Calls => Err(Errno::UnknownErrno),
+        Attempt::UsualCalls => kernel::usual_calls(),
         Attempt::Int80 => kernel::int80(),
         Attempt::Ioctl(request) => kernel::ioctl(*request),
         Attempt::Trace(pid) => peers::trace(*pid),
         Attempt::Kill { pid, signal } => peers::kill(*pid, *signal),
+        Attempt::Starve(pid) => peers::starve(*pid),
         Attempt::Proc { pid, file } => peers::proc(*pid, file),
         Attempt::Connect(path) => peers::connect(path),
         Attempt::ConnectAbstract(name) => peers::connect_abstract(name),
