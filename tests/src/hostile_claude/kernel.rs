@@ -27,6 +27,10 @@ const fn entry(name: &'static str, number: libc::c_long, arguments: [usize; 6]) 
     Entry { name, number, arguments }
 }
 
+const fn family(name: &'static str, family: usize) -> Entry {
+    entry(name, libc::SYS_socket, [family, libc::SOCK_DGRAM as usize, 0, 0, 0, 0])
+}
+
 /// `clone` and `ptrace` end in a child of their own. Modules and another kernel are root's alone,
 /// who says EPERM to them is not known.
 const TABLE: &[Entry] = &[
@@ -96,6 +100,15 @@ const TABLE: &[Entry] = &[
     entry("setpriority_user", libc::SYS_setpriority, [2, 0, 0, 0, 0, 0]),
     entry("ioprio_set_group", libc::SYS_ioprio_set, [2, NOBODY, 0, 0, 0, 0]),
     entry("ioprio_set_user", libc::SYS_ioprio_set, [3, 0, 0, 0, 0, 0]),
+    family("socket_packet", 17),
+    family("socket_can", 29),
+    family("socket_tipc", 30),
+    family("socket_bluetooth", 31),
+    family("socket_alg", 38),
+    family("socket_vsock", 40),
+    family("socket_xdp", 44),
+    family("socket_high_bits", 30 | 1 << 32),
+    entry("socketpair_tipc", libc::SYS_socketpair, [30, 1, 0, NOWHERE, 0, 0]),
     entry("x32_getpid", X32 | 39, [0; 6]),
     entry("x32_unshare_user", X32 | 272, [libc::CLONE_NEWUSER as usize, 0, 0, 0, 0, 0]),
     entry("x32_ioctl", X32 | 514, [0, 0x5412, NOWHERE, 0, 0, 0]),

@@ -60,6 +60,7 @@ const CLOCK: &str = "the machine's time is everybody's";
 const HANDLES: &str = "opens files past the folders on their way";
 const MACHINE: &str = "the machine's, not a session's";
 const OTHERS: &str = "Landlock guards against signals to others, but not against this";
+const FAMILY: &str = "the others see all traffic, pass every rule, or are old code with faults";
 const ASKING: u32 = 0xffff_ffff;
 
 const DENIED: &[Entry] = &[
@@ -147,9 +148,9 @@ const DENIED: &[Entry] = &[
     not("ioctl", libc::SYS_ioctl, When::Is(1, TIOCSTI), "types into the terminal for its reader"),
     not("ioctl", libc::SYS_ioctl, When::Is(1, TIOCLINUX), "pastes into the machine's console"),
     not("ioctl", libc::SYS_ioctl, When::Is(1, TIOCCONS), "draws the console's output here"),
-    not("socket", libc::SYS_socket, When::Is(0, ALG), "the kernel's ciphers: faults, no users"),
-    not("socket", libc::SYS_socket, When::Is(0, PACKET), "the traffic of everybody"),
-    not("socket", libc::SYS_socket, When::Is(0, VSOCK), "reaches past every network rule to hosts"),
+    not("ioctl", libc::SYS_ioctl, When::Is(1, TIOCSETD), "loads old code under the terminal"),
+    not("socket", libc::SYS_socket, When::NotIn(0, FAMILIES), FAMILY),
+    not("socketpair", libc::SYS_socketpair, When::NotIn(0, FAMILIES), FAMILY),
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -187,9 +188,13 @@ const IOPRIO_WHO_PROCESS: u32 = 1;
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541c;
 const TIOCCONS: u32 = 0x541d;
-const ALG: u32 = libc::AF_ALG.cast_unsigned();
-const PACKET: u32 = libc::AF_PACKET.cast_unsigned();
-const VSOCK: u32 = libc::AF_VSOCK.cast_unsigned();
+const TIOCSETD: u32 = 0x5423;
+const FAMILIES: &[u32] = &[
+    libc::AF_UNIX.cast_unsigned(),
+    libc::AF_INET.cast_unsigned(),
+    libc::AF_INET6.cast_unsigned(),
+    libc::AF_NETLINK.cast_unsigned(),
+];
 
 #[cfg(test)]
 mod tests {
