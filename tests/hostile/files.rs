@@ -1,7 +1,7 @@
 //! A hostile claude and files: other people's, root's, devices, and too many of one's own.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -144,6 +144,24 @@ fn shadow_frontds_state_and_the_system_are_closed() {
         Attempt::Write("/var/lock/planted".into()),
     ]);
     stage.attack(&attempts).1.all_denied();
+}
+
+#[test]
+fn what_cannot_be_hidden_or_shown_stops_the_start() {
+    if !have_root() {
+        return;
+    }
+    let scrap = Scrap::new("/opt/synh-loop", 0);
+    // There, but nobody can say where it leads.
+    let path = scrap.0.join("loop");
+    symlink(&path, &path).unwrap();
+    for key in ["hidden", "visible"] {
+        let user = User::nobody().with(&format!("{key} = [{path:?}, \"/opt/synh-absent\"]"));
+        let mut stage = Stage::new(Settings { users: vec![user.clone()], ..Settings::default() });
+        let (_, request) = stage.prepare(&user, &[]);
+        let (_, message) = stage.client.spawn(&request).expect_err(key);
+        assert!(message.contains("/loop"), "{key}: {message}");
+    }
 }
 
 #[test]
