@@ -42,6 +42,8 @@ pub enum Attempt {
     /// Runs a program that is root's and setuid: what euid does it have?
     RunSetuid(PathBuf),
     MakeDevice(PathBuf),
+    /// Goes on when this file is there.
+    Await(PathBuf),
     /// Files of the session's own that it was started with.
     OwnFiles,
     /// Writes until no more is taken, at most so many MiB.
@@ -199,6 +201,7 @@ fn perform(attempt: &Attempt) -> Tried {
         Attempt::Open(path) => files::open(path),
         Attempt::RunSetuid(path) => files::run_setuid(path),
         Attempt::MakeDevice(path) => files::make_device(path),
+        Attempt::Await(path) => files::wait_for(path),
         Attempt::OwnFiles => files::own(),
         Attempt::FillBytes { path, mebibytes } => files::fill_bytes(path, *mebibytes),
         Attempt::FillInodes { path, files } => files::fill_inodes(path, *files),

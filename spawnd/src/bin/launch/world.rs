@@ -4,12 +4,13 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::mount::MsFlags;
 use proto::ids::AbsolutePath;
 use proto::launch::Plan;
 use spawnd::sys::mount as tree;
 
 use crate::identity;
-use crate::mounts::{at, failed, find};
+use crate::mounts::{at, failed, find, propagate};
 use crate::own;
 use crate::stop::Stop;
 use crate::workspace::{self, Walked};
@@ -96,6 +97,9 @@ fn copies(plan: &Plan, program: &AbsolutePath, workspace: &Walked) -> Result<Vec
     if let Some(folder) = plan.config_dir.as_ref().filter(apart) {
         users(folder, &of_policy("configuration folder", folder)?)?;
     }
+    // These stay the host's: what is mounted in them later appears, and an unmount there holds here.
+    // Elsewhere a later mount would be writable, and uncovered.
+    propagate(MsFlags::MS_PRIVATE)?;
     let shown = plan.sandbox.visible.iter().map(|path| path.as_path());
     let shown = shown.chain([program.as_path(), plan.channel.as_path(), bridge(plan)]);
     // Name service may lead into a hidden folder; what a link names is shown under its own name.
