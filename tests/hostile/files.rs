@@ -1,16 +1,19 @@
 //! A hostile claude and files: other people's, root's, devices, and too many of one's own.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::Value;
 use tests::harness::have_root;
-use tests::harness::spawnd::{NOBODY, OTHER, Settings, User, file, folder, install, until};
+use tests::harness::spawnd::{
+    NOBODY, OTHER, Settings, User, file, folder, install, listener, until,
+};
 use tests::hostile_claude::{Attempt, Outcome};
 
-use super::stage::Stage;
+use super::stage::{Attacker, Report, Stage, write_attempts};
 
 /// A folder outside the daemon's place, removed at the end.
 struct Scrap(PathBuf);
@@ -144,6 +147,75 @@ fn shadow_frontds_state_and_the_system_are_closed() {
         Attempt::Write("/var/lock/planted".into()),
     ]);
     stage.attack(&attempts).1.all_denied();
+}
+
+#[test]
+fn what_cannot_be_hidden_or_shown_stops_the_start() {
+    if !have_root() {
+        return;
+    }
+    let scrap = Scrap::new("/opt/synh-loop", 0);
+    // There, but nobody can say where it leads.
+    let path = scrap.0.join("loop");
+    symlink(&path, &path).unwrap();
+    for key in ["hidden", "visible"] {
+        let user = User::nobody().with(&format!("{key} = [{path:?}, \"/opt/synh-absent\"]"));
+        let mut stage = Stage::new(Settings { users: vec![user.clone()], ..Settings::default() });
+        let (_, request) = stage.prepare(&user, &[]);
+        let (_, message) = stage.client.spawn(&request).expect_err(key);
+        assert!(message.contains("/loop"), "{key}: {message}");
+    }
+}
+
+/// A tmpfs on the host that tells other namespaces what is mounted in it.
+struct Shared(PathBuf);
+
+impl Shared {
+    fn mount(path: PathBuf) -> Self {
+        folder(&path, NOBODY, 0o755);
+        let (kind, options) = (Some("tmpfs"), format!("mode=0755,uid={NOBODY}"));
+        mount(kind, &path, kind, MsFlags::empty(), Some(options.as_str())).unwrap();
+        mount(kind, &path, kind, MsFlags::MS_SHARED, kind).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn what_the_host_mounts_later_appears_in_the_users_own_folders_only() {
+    if !have_root() {
+        return;
+    }
+    let scrap = Scrap::new("/opt/synh-late", 0);
+    let host = Shared::mount(scrap.0.clone());
+    let mut stage = Stage::new(Settings::default());
+    let nobody = stage.daemon.users[0].clone();
+    let own = Shared::mount(stage.workspace(&nobody));
+    for path in [&host.0, &own.0] {
+        folder(&path.join("late"), NOBODY, 0o755);
+    }
+    let mut attempts = vec![Attempt::Await("go".into()), Attempt::Read("late/secret".into())];
+    attempts.extend(look_into(&host.0.join("late")));
+    attempts.push(Attempt::Connect(host.0.join("late/socket")));
+    write_attempts(&own.0, &nobody, &attempts);
+    let request = stage.daemon.request_of(&nobody, &own.0);
+    let started = stage.client.spawn(&request).unwrap();
+    let attacker = Attacker { started, workspace: own.0.clone() };
+    let late = [&host, &own].map(|below| Shared::mount(below.0.join("late")));
+    for path in late.iter().map(|late| &late.0) {
+        file(&path.join("secret"), "late", NOBODY, 0o666);
+    }
+    let _socket = listener(&host.0.join("late/socket"));
+    file(&own.0.join("go"), "", NOBODY, 0o644);
+    let mut report = attacker.report();
+    let of_host = Report(report.0.split_off(2));
+    report.all_succeeded();
+    of_host.all_denied();
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::stage::{Stage, write_attempts};
 /// Everything that can be tried on a process.
 fn harass(pid: u32) -> Vec<Attempt> {
     let pid = i32::try_from(pid).unwrap();
-    let mut attempts = vec![Attempt::Trace(pid)];
+    let mut attempts = vec![Attempt::Trace(pid), Attempt::Starve(pid)];
     attempts.extend([0, 9, 15, 18, 19].map(|signal| Attempt::Kill { pid, signal }));
     attempts.extend(
         ["environ", "mem", "maps", "fd", "cwd/", "root/etc", "cmdline", "status", "auxv", "stack"]

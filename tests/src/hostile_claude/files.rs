@@ -26,6 +26,11 @@ pub(super) fn list(path: &Path) -> Tried {
     if names.is_empty() { Err(nix::errno::Errno::ENODATA) } else { Ok(json!(names)) }
 }
 
+pub(super) fn wait_for(path: &Path) -> Tried {
+    crate::harness::spawnd::until("a word from the test", || path.exists().then_some(()));
+    Ok(json!(path))
+}
+
 pub(super) fn write(path: &Path) -> Tried {
     let mut file = File::create(path).map_err(|e| errno(&e))?;
     file.write_all(b"was here").map_err(|e| errno(&e))?;

@@ -44,6 +44,8 @@ pub enum Attempt {
     MakeDevice(PathBuf),
     /// Runs a command that succeeds only for whom it serves.
     Run(Vec<String>),
+    /// Goes on when this file is there.
+    Await(PathBuf),
     /// Files of the session's own that it was started with.
     OwnFiles,
     /// Writes until no more is taken, at most so many MiB.
@@ -72,6 +74,8 @@ pub enum Attempt {
     Call(String),
     /// Every name of [`kernel`]'s table.
     Calls,
+    /// What must go on working.
+    UsualCalls,
     /// A system call by the door of 32-bit programs.
     Int80,
     /// ioctl(2) on the terminal, with the whole 64 bits of the request.
@@ -82,6 +86,8 @@ pub enum Attempt {
         pid: i32,
         signal: i32,
     },
+    /// Every way to have it end for want of processor time.
+    Starve(i32),
     /// A file of /proc/PID.
     Proc {
         pid: i32,
@@ -198,6 +204,7 @@ fn perform(attempt: &Attempt) -> Tried {
         Attempt::RunSetuid(path) => files::run_setuid(path),
         Attempt::MakeDevice(path) => files::make_device(path),
         Attempt::Run(command) => files::run(command),
+        Attempt::Await(path) => files::wait_for(path),
         Attempt::OwnFiles => files::own(),
         Attempt::FillBytes { path, mebibytes } => files::fill_bytes(path, *mebibytes),
         Attempt::FillInodes { path, files } => files::fill_inodes(path, *files),
@@ -206,10 +213,12 @@ fn perform(attempt: &Attempt) -> Tried {
         Attempt::RegainRoot => kernel::regain_root(),
         Attempt::Call(name) => kernel::call(name),
         Attempt::Calls => Err(Errno::UnknownErrno),
+        Attempt::UsualCalls => kernel::usual_calls(),
         Attempt::Int80 => kernel::int80(),
         Attempt::Ioctl(request) => kernel::ioctl(*request),
         Attempt::Trace(pid) => peers::trace(*pid),
         Attempt::Kill { pid, signal } => peers::kill(*pid, *signal),
+        Attempt::Starve(pid) => peers::starve(*pid),
         Attempt::Proc { pid, file } => peers::proc(*pid, file),
         Attempt::Connect(path) => peers::connect(path),
         Attempt::ConnectAbstract(name) => peers::connect_abstract(name),

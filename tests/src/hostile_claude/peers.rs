@@ -27,7 +27,22 @@ pub(super) fn kill(pid: i32, number: i32) -> Tried {
         0 => None,
         number => Some(signal::Signal::try_from(number)?),
     };
-    signal::kill(Pid::from_raw(pid), signal)?;
+    let other_way = |_| {
+        let arguments = [usize::try_from(pid).unwrap_or(0), 0, 0, 0, 0, 0];
+        let file = usize::try_from(sys::call(libc::SYS_pidfd_open, arguments)?).unwrap_or(0);
+        let number = usize::try_from(number).unwrap_or(0);
+        sys::call(libc::SYS_pidfd_send_signal, [file, number, 0, 0, 0, 0]).map(drop)
+    };
+    signal::kill(Pid::from_raw(pid), signal).or_else(other_way)?;
+    Ok(json!(pid))
+}
+
+/// A limit on its processor time of nothing: SIGKILL, by the kernel.
+pub(super) fn starve(pid: i32) -> Tried {
+    let limit = [0_u64; 2];
+    let resource = usize::try_from(libc::RLIMIT_CPU).unwrap_or(0);
+    let pid = usize::try_from(pid).map_err(|_| Errno::UnknownErrno)?;
+    sys::call(libc::SYS_prlimit64, [pid, resource, limit.as_ptr() as usize, 0, 0, 0])?;
     Ok(json!(pid))
 }
 

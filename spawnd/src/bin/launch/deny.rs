@@ -21,7 +21,7 @@ pub(crate) enum When {
     Always,
     Is(u8, u32),
     Has(u8, u32),
-    IsNeither(u8, [u32; 2]),
+    NotIn(u8, &'static [u32]),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,8 @@ const KEYS: &str = "keyrings are shared by uid, across sessions";
 const CLOCK: &str = "the machine's time is everybody's";
 const HANDLES: &str = "opens files past the folders on their way";
 const MACHINE: &str = "the machine's, not a session's";
+const OTHERS: &str = "Landlock guards against signals to others, but not against this";
+const FAMILY: &str = "the others see all traffic, pass every rule, or are old code with faults";
 const ASKING: u32 = 0xffff_ffff;
 
 const DENIED: &[Entry] = &[
@@ -132,15 +134,23 @@ const DENIED: &[Entry] = &[
         "personality",
         libc::SYS_personality,
         // 0 is the plain one, all ones asks which it is.
-        When::IsNeither(0, [0, ASKING]),
+        When::NotIn(0, &[0, ASKING]),
         "switches address randomisation off, and old rules on",
     ),
+    // 0 is the caller. A limit of no processor time ends a process as SIGKILL does.
+    not("prlimit64", libc::SYS_prlimit64, When::NotIn(0, &[0]), OTHERS),
+    // Of one process; of a group or of all of a user's no more.
+    not("setpriority", libc::SYS_setpriority, When::NotIn(0, &[PRIO_PROCESS]), OTHERS),
+    not("ioprio_set", libc::SYS_ioprio_set, When::NotIn(0, &[IOPRIO_WHO_PROCESS]), OTHERS),
+    never("process_mrelease", libc::SYS_process_mrelease, OTHERS),
+    never("migrate_pages", libc::SYS_migrate_pages, OTHERS),
+    never("move_pages", libc::SYS_move_pages, OTHERS),
     not("ioctl", libc::SYS_ioctl, When::Is(1, TIOCSTI), "types into the terminal for its reader"),
     not("ioctl", libc::SYS_ioctl, When::Is(1, TIOCLINUX), "pastes into the machine's console"),
     not("ioctl", libc::SYS_ioctl, When::Is(1, TIOCCONS), "draws the console's output here"),
-    not("socket", libc::SYS_socket, When::Is(0, ALG), "the kernel's ciphers: faults, no users"),
-    not("socket", libc::SYS_socket, When::Is(0, PACKET), "the traffic of everybody"),
-    not("socket", libc::SYS_socket, When::Is(0, VSOCK), "reaches past every network rule to hosts"),
+    not("ioctl", libc::SYS_ioctl, When::Is(1, TIOCSETD), "loads old code under the terminal"),
+    not("socket", libc::SYS_socket, When::NotIn(0, FAMILIES), FAMILY),
+    not("socketpair", libc::SYS_socketpair, When::NotIn(0, FAMILIES), FAMILY),
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -173,12 +183,18 @@ const NEWUTS: u32 = libc::CLONE_NEWUTS.cast_unsigned();
 const NEWCGROUP: u32 = libc::CLONE_NEWCGROUP.cast_unsigned();
 /// For clone these bits are the signal at the end.
 const NEWTIME: u32 = 0x80;
+const PRIO_PROCESS: u32 = 0;
+const IOPRIO_WHO_PROCESS: u32 = 1;
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541c;
 const TIOCCONS: u32 = 0x541d;
-const ALG: u32 = libc::AF_ALG.cast_unsigned();
-const PACKET: u32 = libc::AF_PACKET.cast_unsigned();
-const VSOCK: u32 = libc::AF_VSOCK.cast_unsigned();
+const TIOCSETD: u32 = 0x5423;
+const FAMILIES: &[u32] = &[
+    libc::AF_UNIX.cast_unsigned(),
+    libc::AF_INET.cast_unsigned(),
+    libc::AF_INET6.cast_unsigned(),
+    libc::AF_NETLINK.cast_unsigned(),
+];
 
 #[cfg(test)]
 mod tests {

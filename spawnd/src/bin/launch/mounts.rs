@@ -44,10 +44,18 @@ pub(crate) fn enter_namespace(plan: &Plan) -> Result<Option<Part>, Stop> {
         Err(Errno::EPERM | Errno::ENOSYS | Errno::EINVAL) => return Ok(PART),
         other => other.map_err(failed("unshare"))?,
     }
-    // What happens here stays here; an unmount outside still frees the device.
-    let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
-    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(failed("/"))?;
+    // What happens here stays here.
+    propagate(MsFlags::MS_SLAVE)?;
     Ok(None)
+}
+
+/// How mounts that are made elsewhere come to this namespace from now on.
+///
+/// # Errors
+/// [`Stop::Mount`].
+pub(crate) fn propagate(kind: MsFlags) -> Result<(), Stop> {
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | kind, none).map_err(failed("/"))
 }
 
 /// Builds the world and enters the workspace's own mount.

@@ -67,10 +67,10 @@ fn rule(entry: &Entry) -> Result<Option<SeccompRule>, Error> {
         When::Has(argument, bit) => {
             vec![condition(argument, SeccompCmpOp::MaskedEq(bit.into()), bit)?]
         }
-        When::IsNeither(argument, [one, other]) => vec![
-            condition(argument, SeccompCmpOp::Ne, one)?,
-            condition(argument, SeccompCmpOp::Ne, other)?,
-        ],
+        When::NotIn(argument, values) => {
+            let other = |value: &u32| condition(argument, SeccompCmpOp::Ne, *value);
+            values.iter().map(other).collect::<Result<_, _>>()?
+        }
     };
     Ok(Some(SeccompRule::new(conditions)?))
 }

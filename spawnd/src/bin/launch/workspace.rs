@@ -57,7 +57,7 @@ fn walk(
     path: &AbsolutePath,
     root: &AbsolutePath,
 ) -> Result<Walked, Error> {
-    let walk = Walk { what, path, uid: plan.identity.uid, gid: plan.identity.gid };
+    let walk = Walk { what, path, uid: plan.identity.uid };
     let step = |errno| walk.step(Path::new("/"), errno);
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let top = open("/", flags, Mode::empty()).map_err(step)?;
@@ -97,7 +97,6 @@ struct Walk<'a> {
     what: &'static str,
     path: &'a AbsolutePath,
     uid: u32,
-    gid: u32,
 }
 
 impl Walk<'_> {
@@ -131,7 +130,7 @@ impl Walk<'_> {
 
     /// A parent must not let anybody but root and the user exchange what is in it. In a sticky
     /// folder (as /tmp) only an entry's owner can, and every entry on the way is judged in turn.
-    /// A folder of the user's private group (same number as the uid) is as good as private.
+    /// No group is as good as private: it may get members, and an ACL shows as the group's bits.
     fn judge_parent(&self, stat: &FileStat, at: &Path) -> Result<(), Error> {
         let changeable =
             || Error::Changeable { what: self.what, path: self.path.clone(), part: text(at) };
@@ -139,10 +138,7 @@ impl Walk<'_> {
             return Err(changeable());
         }
         let sticky = stat.st_mode & 0o1000 != 0;
-        let private_group = self.uid == self.gid && stat.st_gid == self.gid;
-        let group = stat.st_mode & 0o020 != 0 && !private_group;
-        let others = stat.st_mode & 0o002 != 0;
-        if (group || others) && !sticky { Err(changeable()) } else { Ok(()) }
+        if stat.st_mode & 0o022 != 0 && !sticky { Err(changeable()) } else { Ok(()) }
     }
 
     fn step(&self, at: &Path, errno: Errno) -> Error {
@@ -166,7 +162,7 @@ mod tests {
     use super::*;
 
     fn walk(path: &AbsolutePath) -> Walk<'_> {
-        Walk { what: "workspace", path, uid: 1000, gid: 1000 }
+        Walk { what: "workspace", path, uid: 1000 }
     }
 
     fn stat(uid: u32, gid: u32, mode: libc::mode_t) -> FileStat {
@@ -181,13 +177,14 @@ mod tests {
         let judge =
             |uid, gid, mode| walk(&path).judge_parent(&stat(uid, gid, mode), Path::new("/"));
         for (uid, gid, mode) in
-            [(0, 0, 0o755), (1000, 1000, 0o700), (0, 0, 0o1777), (1000, 1000, 0o775)]
+            [(0, 0, 0o755), (1000, 1000, 0o700), (0, 0, 0o1777), (1000, 1000, 0o1775)]
         {
             assert!(judge(uid, gid, mode).is_ok(), "{uid} {gid} {mode:o}");
         }
         for (uid, gid, mode) in [
             (1001, 1001, 0o755),
             (0, 0, 0o777),
+            (1000, 1000, 0o775),
             (1000, 50, 0o775),
             (0, 50, 0o775),
             (1001, 0, 0o1777),

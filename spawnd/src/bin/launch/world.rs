@@ -4,12 +4,13 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::mount::MsFlags;
 use proto::ids::AbsolutePath;
 use proto::launch::Plan;
 use spawnd::sys::mount as tree;
 
 use crate::identity;
-use crate::mounts::{at, failed, find};
+use crate::mounts::{at, failed, find, propagate};
 use crate::own;
 use crate::stop::Stop;
 use crate::workspace::{self, Walked};
@@ -96,11 +97,15 @@ fn copies(plan: &Plan, program: &AbsolutePath, workspace: &Walked) -> Result<Vec
     if let Some(folder) = plan.config_dir.as_ref().filter(apart) {
         users(folder, &of_policy("configuration folder", folder)?)?;
     }
+    // These stay the host's: what is mounted in them later appears, and an unmount there holds here.
+    // Elsewhere a later mount would be writable, and uncovered.
+    propagate(MsFlags::MS_PRIVATE)?;
     let shown = plan.sandbox.visible.iter().map(|path| path.as_path());
     let shown = shown.chain([program.as_path(), plan.channel.as_path(), bridge(plan)]);
     // Name service may lead into a hidden folder; what a link names is shown under its own name.
     for path in shown.chain([Path::new("/etc/resolv.conf")]) {
-        let Ok(real) = std::fs::canonicalize(path) else { continue };
+        // What the user cannot reach is not shown.
+        let Some(real) = leads(path, &[libc::ENOENT, libc::EACCES])? else { continue };
         let name = real.to_string_lossy().into_owned();
         let place = find(&real).map_err(failed(&name))?;
         let mount = copy(&place, writable | tree::READ_ONLY).map_err(at(&name))?;
@@ -135,9 +140,23 @@ pub(crate) fn items(plan: &Plan, reached: Reached) -> Result<(Walked, Vec<Item>)
 fn covers(plan: &Plan) -> Result<Vec<Item>, Stop> {
     let hidden =
         HIDDEN.iter().map(Path::new).chain(plan.sandbox.hidden.iter().map(|p| p.as_path()));
-    // What is not there needs no cover.
-    let real = hidden.filter_map(|path| std::fs::canonicalize(path).ok());
-    real.map(|path| Ok(Item { mount: empty(&path)?, path, kind: Kind::Cover })).collect()
+    let mut items = Vec::new();
+    for path in hidden {
+        // What is not there needs no cover.
+        if let Some(path) = leads(path, &[libc::ENOENT, libc::ENOTDIR])? {
+            items.push(Item { mount: empty(&path)?, path, kind: Kind::Cover });
+        }
+    }
+    Ok(items)
+}
+
+/// Where `path` leads; `None` for the errors in `skipped`. By any other it could not be told what
+/// is to be hidden or shown.
+fn leads(path: &Path, skipped: &[i32]) -> Result<Option<PathBuf>, Stop> {
+    match std::fs::canonicalize(path) {
+        Err(error) if error.raw_os_error().is_some_and(|e| skipped.contains(&e)) => Ok(None),
+        other => other.map(Some).map_err(at(&path.to_string_lossy())),
+    }
 }
 
 /// A file system to be filled, or to stay empty.
