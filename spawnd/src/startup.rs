@@ -43,8 +43,8 @@ const CONFIG: &str = "/etc/synthesis/spawnd.toml";
 /// Descriptors of a session: terminal, status pipe or notify socket, pidfd, and while it starts
 /// what launch is given.
 const PER_SESSION: u64 = 6;
-/// Everything else: connections, sweeps, look-ups.
-const RESERVE: u64 = 256;
+/// Everything else: connections, sweeps, look-ups, and what waits for systemd.
+const RESERVE: u64 = 256 + store::WAITING as u64;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
