@@ -332,7 +332,7 @@ fn fault_at(text: &str, place: usize, key: Option<&str>, what: &str) -> Fault {
     Fault { line, key: if key.is_empty() { "file".to_owned() } else { key }, what }
 }
 
-fn fixed(path: &str) -> AbsolutePath {
+pub(crate) fn fixed(path: &str) -> AbsolutePath {
     AbsolutePath::new(path).expect("a plain path of ours")
 }
 

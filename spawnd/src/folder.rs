@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket, sockopt,
 };
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmod, fchmodat, fstat, fstatat, mkdirat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmod, fchmodat, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, geteuid, unlinkat};
 use proto::ids::{AbsolutePath, SessionId};
 
@@ -24,6 +24,8 @@ use crate::refusal::Refusal;
 const SOCKET_PATH: usize = 107;
 /// The longest name of a socket in a session's folder.
 const LONGEST_SOCKET: &str = "/hook.sock";
+/// Sweeps what spawnd itself must not look at.
+const NOBODY: u32 = 65_534;
 /// A predecessor that is just ending its sessions needs no longer.
 const LOCK_WITHIN: Duration = Duration::from_secs(5);
 
@@ -121,13 +123,15 @@ impl Folders {
     /// it is the user's, for a sweep.
     pub fn remove_unfinished(&self, session: &SessionId) -> bool {
         let name = session.as_str();
-        let found = fstatat(&self.sessions, name, AtFlags::AT_SYMLINK_NOFOLLOW);
-        if !self.as_root || found.is_ok_and(|stat| stat.st_uid != geteuid().as_raw()) {
+        if !self.as_root {
             return false;
         }
-        if let Ok(folder) = open_folder(self.sessions.as_fd(), name) {
-            // Missing when the socket could not be bound.
-            let _ = unlinkat(&folder, "notify", UnlinkatFlags::NoRemoveDir);
+        match look(self.sessions.as_fd(), name) {
+            Ok((folder, stat)) if stat.st_uid == geteuid().as_raw() => {
+                // Missing when the socket could not be bound.
+                let _ = unlinkat(&folder, "notify", UnlinkatFlags::NoRemoveDir);
+            }
+            Ok(_) | Err(_) => return false,
         }
         self.remove(session).is_ok()
     }
@@ -138,12 +142,24 @@ impl Folders {
         let Ok(mut entries) = Dir::from_fd(copy) else { return Vec::new() };
         let sessions = entries.iter().filter_map(|entry| {
             let session = SessionId::new(entry.ok()?.file_name().to_str().ok()?).ok()?;
-            let stat =
-                fstatat(&self.sessions, session.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
-            Some((session, Owner { uid: stat.st_uid, gid: stat.st_gid }))
+            let owner = match look(self.sessions.as_fd(), session.as_str()) {
+                Ok((_, stat)) => Owner { uid: stat.st_uid, gid: stat.st_gid },
+                Err(_) => Owner { uid: NOBODY, gid: NOBODY },
+            };
+            Some((session, owner))
         });
         sessions.collect()
     }
+}
+
+/// What `name` is, without opening it. Something mounted on it, by a user even, is answered EXDEV
+/// and never asked: its file system may not answer at all.
+pub(crate) fn look(parent: BorrowedFd<'_>, name: &str) -> nix::Result<(OwnedFd, FileStat)> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let way = ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    let folder = openat2(parent, name, OpenHow::new().flags(flags).resolve(way))?;
+    let found = fstat(&folder)?;
+    Ok((folder, found))
 }
 
 pub(crate) fn open_folder(parent: BorrowedFd<'_>, name: &str) -> nix::Result<OwnedFd> {
@@ -232,5 +248,71 @@ fn lock(top: BorrowedFd<'_>, run: &AbsolutePath) -> Result<Flock<File>, Error> {
             Err((_, errno)) => return Err(failed(errno)),
         };
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    use std::path::{Path, PathBuf};
+
+    /// A folder of root's, in a mount namespace of this thread's own.
+    pub(crate) struct Ground {
+        pub(crate) path: AbsolutePath,
+    }
+
+    impl Ground {
+        pub(crate) fn new(name: &str) -> Option<Self> {
+            if !geteuid().is_root() {
+                assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{name} needs root");
+                eprintln!("SKIPPED: {name} needs root");
+                return None;
+            }
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let (none, flags) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+            mount(none, "/", none, flags, none).unwrap();
+            let path = std::env::temp_dir().join(format!("ground-{name}-{}", std::process::id()));
+            std::fs::create_dir(&path).unwrap();
+            Some(Self { path: AbsolutePath::new(path.to_str().unwrap()).unwrap() })
+        }
+
+        pub(crate) fn below(&self, name: &str) -> PathBuf {
+            self.path.as_path().join(name)
+        }
+    }
+
+    impl Drop for Ground {
+        fn drop(&mut self) {
+            for line in std::fs::read_to_string("/proc/thread-self/mounts").unwrap().lines() {
+                let place = line.split(' ').nth(1).unwrap();
+                if place.starts_with(self.path.as_str()) {
+                    nix::mount::umount(place).unwrap();
+                }
+            }
+            std::fs::remove_dir_all(self.path.as_path()).unwrap();
+        }
+    }
+
+    /// As a user could by FUSE.
+    pub(crate) fn cover(place: &Path) {
+        mount(Some("t"), place, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    }
+
+    #[test]
+    fn a_session_folder_with_a_mount_on_it_is_nobodys_to_sweep() {
+        let Some(ground) = Ground::new("leftover") else { return };
+        let folders = Folders::open(&ground.path, true).unwrap();
+        let (free, covered) = (SessionId::random(), SessionId::random());
+        for session in [&free, &covered] {
+            std::fs::create_dir(ground.below("sessions").join(session.as_str())).unwrap();
+        }
+        cover(&ground.below("sessions").join(covered.as_str()));
+        let mut uids: Vec<u32> = folders.leftovers().iter().map(|(_, owner)| owner.uid).collect();
+        uids.sort_unstable();
+        assert_eq!(uids, [0, NOBODY]);
+        assert!(!folders.remove_unfinished(&covered));
+        assert!(folders.remove_unfinished(&free));
     }
 }

@@ -1,13 +1,14 @@
-//! The private homes: `users/NAME/home` and `users/NAME/claude` of the state folder, made at a
-//! user's first session. The folders above are ours alone; who owns `home` is whose name NAME was
-//! then, and a later account of that name gets nothing of it.
+//! Users' folders, `users/NAME` of the state folder, made at a user's first session: whose name NAME
+//! was then, as the name of an empty folder, and the private homes. NAME is ours alone; what is
+//! given away in it is never looked at again, for its user may mount anything on it.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
-use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
-use nix::unistd::{Gid, Uid, fchown, geteuid};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{Gid, Uid, fchownat, geteuid};
 use proto::ids::{AbsolutePath, UnixUser};
 
 use crate::folder::{self, Error, Owner};
@@ -31,42 +32,117 @@ impl Homes {
         Ok(Self { users, path })
     }
 
-    /// Whose name this was when its folder was made; `None` when there is none, or it was not
-    /// given away yet.
+    /// Whose name this was at its first session; `None` when there was none.
     pub fn owner(&self, user: &UnixUser) -> Option<u32> {
-        let home = format!("{user}/home");
-        let found = fstatat(&self.users, home.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()?.st_uid;
-        (found != geteuid().as_raw()).then_some(found)
+        owner(folder::open_folder(self.users.as_fd(), user.as_str()).ok()?)
     }
 
-    /// Makes what is missing. `home` comes last: it is what [`Homes::owner`] looks at.
+    /// Puts down whose name this is and, with `private`, makes what is missing of the homes.
     ///
     /// # Errors
-    /// The step that failed.
-    pub fn make(&self, user: &UnixUser, owner: Owner) -> Result<(), Refusal> {
+    /// The step that failed; EPERM when the name is another's.
+    pub fn make(&self, user: &UnixUser, owner: Owner, private: bool) -> Result<(), Refusal> {
         let failed = |errno| Refusal::Start { step: "home", errno: errno as i32 };
         let path = format!("{}/{user}", self.path);
         let own = folder::own_folder(self.users.as_fd(), user.as_str(), 0o755, &path)
             .map_err(|_| failed(Errno::EPERM))?;
-        give(own.as_fd(), "claude", owner).map_err(failed)?;
-        give(own.as_fd(), "home", owner).map_err(failed)
+        made(own.as_fd(), &format!("{OWNER}{}", owner.uid)).map_err(failed)?;
+        // The judgement may have seen nothing, for want of descriptors.
+        if self.owner(user) != Some(owner.uid) {
+            return Err(failed(Errno::EPERM));
+        }
+        for name in ["claude", "home"].iter().filter(|_| private) {
+            give(own.as_fd(), name, owner).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+const OWNER: &str = "uid-";
+
+fn owner(folder: OwnedFd) -> Option<u32> {
+    let mut entries = Dir::from_fd(folder).ok()?;
+    let owners = entries.iter().filter_map(|entry| {
+        entry.ok()?.file_name().to_str().ok()?.strip_prefix(OWNER)?.parse().ok()
+    });
+    // Of two neither counts: root is nobody's owner.
+    owners.reduce(|_, _| 0)
+}
+
+/// Was it there before?
+fn made(parent: BorrowedFd<'_>, name: &str) -> nix::Result<bool> {
+    match mkdirat(parent, name, Mode::S_IRWXU) {
+        Ok(()) => Ok(false),
+        Err(Errno::EEXIST) => Ok(true),
+        Err(errno) => Err(errno),
     }
 }
 
 /// A folder that is made closed and given away last.
 fn give(parent: BorrowedFd<'_>, name: &str, owner: Owner) -> nix::Result<()> {
-    match mkdirat(parent, name, Mode::S_IRWXU) {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(errno) => return Err(errno),
-    }
-    let folder = folder::open_folder(parent, name)?;
-    let found = fstat(&folder)?.st_uid;
-    if found == owner.uid {
-        return Ok(());
-    }
+    made(parent, name)?;
+    let (folder, found) = match folder::look(parent, name) {
+        // Only whom it was given to can have mounted something on it.
+        Err(Errno::EXDEV) => return Ok(()),
+        found => found?,
+    };
     // Ours still: made a moment ago, or a start was cut short between the two calls.
-    if found != geteuid().as_raw() {
-        return Err(Errno::EPERM);
+    if found.st_uid == geteuid().as_raw() && found.st_uid != owner.uid {
+        let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+        fchownat(&folder, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)?;
     }
-    fchown(&folder, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::folder::tests::{Ground, cover};
+    use std::os::unix::fs::MetadataExt as _;
+
+    const AL: Owner = Owner { uid: 4242, gid: 4243 };
+
+    fn homes(ground: &Ground) -> (Homes, UnixUser) {
+        (Homes::open(&ground.path, true).unwrap(), UnixUser::new("al").unwrap())
+    }
+
+    #[test]
+    fn a_name_and_its_uid_are_kept_together_with_and_without_private_homes() {
+        let Some(ground) = Ground::new("pair") else { return };
+        let (homes, user) = homes(&ground);
+        assert_eq!(homes.owner(&user), None);
+        homes.make(&user, AL, false).unwrap();
+        assert_eq!(homes.owner(&user), Some(4242));
+        assert!(!ground.below("users/al/home").exists());
+        homes.make(&user, AL, true).unwrap();
+        // A judgement that saw nothing does not make the name another's.
+        assert!(homes.make(&user, Owner { uid: 4244, gid: 1 }, true).is_err());
+        assert_eq!(homes.owner(&user), Some(0));
+        assert_eq!(std::fs::metadata(ground.below("users/al/home")).unwrap().uid(), 4242);
+    }
+
+    #[test]
+    fn what_a_user_mounts_on_a_home_is_never_looked_at() {
+        let Some(ground) = Ground::new("mount") else { return };
+        let (homes, user) = homes(&ground);
+        homes.make(&user, AL, true).unwrap();
+        for name in ["users/al/home", "users/al/claude"] {
+            cover(&ground.below(name));
+        }
+        homes.make(&user, AL, true).unwrap();
+        assert_eq!(homes.owner(&user), Some(4242));
+        for name in ["users/al/home", "users/al/claude"] {
+            assert_eq!(std::fs::metadata(ground.below(name)).unwrap().uid(), 0);
+        }
+    }
+
+    #[test]
+    fn a_home_that_was_not_given_away_yet_is() {
+        let Some(ground) = Ground::new("cut") else { return };
+        let (homes, user) = homes(&ground);
+        std::fs::create_dir_all(ground.below("users/al/home")).unwrap();
+        homes.make(&user, AL, true).unwrap();
+        let home = std::fs::metadata(ground.below("users/al/home")).unwrap();
+        assert_eq!((home.uid(), home.gid()), (4242, 4243));
+    }
 }

@@ -7,7 +7,7 @@ use proto::ids::{AbsolutePath, ModelName, UnixUser};
 use proto::launch::{self, Bridge, Demand, Identity, Lifetime, Limits, Plan, Sandbox};
 use proto::spawn::{PermissionMode, Proof, Spawn};
 
-use crate::config::{DANGEROUS, Home};
+use crate::config::{DANGEROUS, Home, fixed};
 use crate::lookup::{Entry, Found};
 use crate::proof::Evidence;
 use crate::refusal::Refusal;
@@ -338,10 +338,14 @@ fn homes(
     }
 }
 
+/// What other users' containers, packages, mail and jobs leave, beside what launch always hides.
+const HIDDEN: [&str; 4] = ["/var/lib/lxd", "/var/lib/incus", "/var/snap", "/var/spool"];
+
 /// Without root's rights nothing can be hidden.
 fn sandbox(policy: &Policy, rule: &UserRule, account: &Account, as_root: bool) -> Sandbox {
     let mut hidden = rule.hidden.clone();
     if as_root {
+        hidden.extend(HIDDEN.map(fixed));
         hidden.push(policy.state.clone());
         if rule.home == Home::Private {
             hidden.push(account.real_home.clone());

@@ -192,12 +192,13 @@ impl Scope {
 }
 
 /// The kernel's count of kills in one group. systemd removes a group as soon as it is empty and
-/// may be faster than this daemon: then the kernel's count of all kills decides.
+/// may be faster than this daemon. Of version 2's file poll(2) tells each kill; version 1's has no
+/// such event, and the kernel's count of all kills decides instead.
 struct Memory {
     file: File,
     baseline: u64,
-    /// Of the whole machine, when the group could still be read.
-    overall: u64,
+    /// Version 1 only: of the whole machine, when the group could still be read.
+    overall: Option<u64>,
     killed: bool,
     /// The group was gone, and the machine's count had risen.
     suspected: bool,
@@ -205,27 +206,34 @@ struct Memory {
 
 impl Memory {
     fn open(folder: &Path, pid: Pid) -> Option<Self> {
-        let unified = File::open(folder.join("memory.events")).ok();
-        let file = unified.or_else(|| {
+        let unified = File::open(folder.join("memory.events")).ok().map(|file| (file, None));
+        let found = unified.or_else(|| {
             let memory = Hierarchy::Controller("memory");
             let folder = cgroup::folder(&cgroup::of_process(pid, memory)?, memory)?;
-            File::open(folder.join("memory.oom_control")).ok()
+            let file = File::open(folder.join("memory.oom_control")).ok()?;
+            Some((file, Some(overall_kills())))
         });
-        let Some(file) = file else {
+        let Some((file, overall)) = found else {
             log::warning(format_args!("memory of pid {pid} cannot be watched"));
             return None;
         };
         let baseline = kills(&file)?;
-        Some(Self { file, baseline, overall: overall_kills(), killed: false, suspected: false })
+        Some(Self { file, baseline, overall, killed: false, suspected: false })
     }
 
     fn look(&mut self) {
-        let overall = overall_kills();
-        match kills(&self.file) {
+        let overall = self.overall.map(|_| overall_kills());
+        self.note(kills(&self.file), overall);
+    }
+
+    /// `own`: `None` when the group is gone.
+    fn note(&mut self, own: Option<u64>, overall: Option<u64>) {
+        match own {
             Some(now) => {
                 self.killed |= now > self.baseline;
                 self.overall = overall;
             }
+            // Without a count of the machine nothing is more than nothing.
             None => self.suspected |= overall > self.overall,
         }
     }
@@ -283,6 +291,26 @@ mod tests {
         assert!(has("--property=IPAddressDeny=10.0.0.0/8"));
         assert!(!arguments.iter().any(|argument| argument.contains("IPAddressAllow")));
         assert!(arguments.ends_with(&["--".to_owned(), "/proc/self/fd/5".to_owned()]));
+    }
+
+    #[test]
+    fn a_kill_elsewhere_is_suspected_only_where_the_own_counter_has_no_event() {
+        let folder = std::env::temp_dir().join(format!("memory-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("memory.events"), "oom_kill 2\n").unwrap();
+        let mut v2 = Memory::open(&folder, Pid::this()).unwrap();
+        v2.note(None, v2.overall.map(|before| before + 1));
+        assert!(!v2.suspected && !v2.killed);
+        v2.note(Some(3), None);
+        assert!(v2.killed);
+        fs::remove_dir_all(&folder).unwrap();
+        let file = File::open("/dev/null").unwrap();
+        let (killed, suspected) = (false, false);
+        let mut v1 = Memory { file, baseline: 0, overall: Some(7), killed, suspected };
+        v1.note(None, Some(7));
+        assert!(!v1.suspected);
+        v1.note(None, Some(8));
+        assert!(v1.suspected && !v1.killed);
     }
 
     #[test]

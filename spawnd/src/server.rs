@@ -182,9 +182,7 @@ impl Daemon {
         if !self.audit.is_open(now) {
             return Err(Refusal::Unrecorded);
         }
-        if private_home {
-            self.homes.make(&request.user, owner)?;
-        }
+        self.homes.make(&request.user, owner, private_home)?;
         let lock = self.folders.locks.take(owner.uid, plan.conversation)?;
         let (launch, scopes, ceiling) = (&self.launch, self.scopes.as_ref(), self.ceiling);
         let means = spawn::Means { launch, scopes, ceiling };

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, OFlag, fcntl};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -19,7 +19,7 @@ use nix::sys::socket::{
     getsockname, getsockopt, listen, socket, sockopt,
 };
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Uid, chown, geteuid};
+use nix::unistd::{Uid, fchownat, geteuid};
 use proto::ids::{AbsolutePath, SessionId};
 
 use crate::audit::{Audit, Sink};
@@ -43,8 +43,8 @@ const CONFIG: &str = "/etc/synthesis/spawnd.toml";
 /// Descriptors of a session: terminal, status pipe or notify socket, pidfd, and while it starts
 /// what launch is given.
 const PER_SESSION: u64 = 6;
-/// Everything else: connections, sweeps, look-ups.
-const RESERVE: u64 = 256;
+/// Everything else: connections, sweeps, look-ups, and what waits for systemd.
+const RESERVE: u64 = 256 + store::WAITING as u64;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -357,9 +357,15 @@ fn signals() -> Result<SignalFd, Error> {
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
-/// A listener on `path`, for us, root and frontd's uid alone.
+/// A listener on `path`, for us, root and frontd's uid alone. As root only where nobody else could
+/// put something in its place.
 fn bound(path: &Path, frontd_uid: u32) -> Result<OwnedFd, Error> {
     let failed = |errno: Errno| Error::Socket { path: path.to_owned(), source: errno.into() };
+    if geteuid().is_root() {
+        let whole = std::path::absolute(path)
+            .map_err(|source| Error::Socket { path: path.to_owned(), source })?;
+        trust::prove_roots_folder(whole.parent().unwrap_or(&whole))?;
+    }
     let name = UnixAddr::new(path).map_err(failed)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let seqpacket = || socket(AddressFamily::Unix, SockType::SeqPacket, flags, None);
@@ -380,7 +386,8 @@ fn bound(path: &Path, frontd_uid: u32) -> Result<OwnedFd, Error> {
         result => result.map_err(failed)?,
     }
     if frontd_uid != geteuid().as_raw() && geteuid().is_root() {
-        chown(path, Some(Uid::from_raw(frontd_uid)), None).map_err(failed)?;
+        let (uid, flags) = (Some(Uid::from_raw(frontd_uid)), AtFlags::AT_SYMLINK_NOFOLLOW);
+        fchownat(AT_FDCWD, path, uid, None, flags).map_err(failed)?;
     }
     listen(&listener, Backlog::new(8).map_err(failed)?).map_err(failed)?;
     Ok(listener)
@@ -419,6 +426,35 @@ mod tests {
         ] {
             assert!(matches!(task(bad), Err(Error::Usage)), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn roots_socket_is_bound_only_in_a_folder_that_is_roots_alone() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+        if !geteuid().is_root() {
+            assert_ne!(variable("CI").as_deref(), Some("true"), "needs root");
+            return eprintln!("SKIPPED: roots_socket_is_bound_only_… needs root");
+        }
+        let top = std::env::temp_dir().join(format!("socket-{}", std::process::id()));
+        let inner = top.join("in");
+        std::fs::create_dir_all(&inner).unwrap();
+        let mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let socket = inner.join("s");
+        bound(&socket, 4242).unwrap();
+        assert_eq!(std::fs::symlink_metadata(&socket).unwrap().uid(), 4242);
+        // The last folder, whose stickiness is no help; then one on the way.
+        mode(&inner, 0o1777);
+        assert!(matches!(bound(&inner.join("t"), 4242), Err(Error::Trust(_))));
+        mode(&inner, 0o755);
+        chown(&top, Some(4242), None).unwrap();
+        assert!(matches!(bound(&inner.join("t"), 4242), Err(Error::Trust(_))));
+        chown(&top, Some(0), None).unwrap();
+        symlink("in", top.join("link")).unwrap();
+        chown(&inner, Some(4242), None).unwrap();
+        assert!(matches!(bound(&top.join("link/t"), 4242), Err(Error::Trust(_))));
+        std::fs::remove_dir_all(&top).unwrap();
     }
 
     #[test]

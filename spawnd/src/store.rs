@@ -28,6 +28,9 @@ const VERSION: u32 = 1;
 const FACTS: usize = 4096;
 /// Six for each of some thousand sessions.
 const MOST_INHERITED: u32 = 65_536;
+/// What waits for a systemd that hangs: the pieces of some two hundred starts, each with a
+/// descriptor. More must not starve the sessions that run.
+pub const WAITING: usize = 1024;
 /// systemd reads its socket in turns; until then it may be full.
 const RETRY: Duration = Duration::from_millis(20);
 
@@ -102,6 +105,8 @@ pub struct Store {
     manager: Option<(OwnedFd, UnixAddr)>,
     /// What its socket did not take at once, in order.
     waiting: VecDeque<(String, Option<OwnedFd>)>,
+    /// More came than may wait; that was logged.
+    overflowed: bool,
     retry_at: Option<Instant>,
 }
 
@@ -152,11 +157,26 @@ impl Store {
         }
     }
 
+    /// A line that waits already is not said twice.
     pub fn say(&mut self, line: &str) {
-        self.send(format!("{line}\n"), None);
+        let text = format!("{line}\n");
+        if !self.waiting.iter().any(|(waiting, _)| *waiting == text) {
+            self.push(text, None);
+        }
     }
 
+    /// What is lost costs no session: one that was not stored whole is left alone by the next
+    /// spawnd, of one that was not removed the exit is told.
     fn send(&mut self, text: String, fd: Option<OwnedFd>) {
+        if self.waiting.len() < WAITING {
+            return self.push(text, fd);
+        }
+        if !std::mem::replace(&mut self.overflowed, true) {
+            log::error(format_args!("systemd does not listen: sessions are not stored any more"));
+        }
+    }
+
+    fn push(&mut self, text: String, fd: Option<OwnedFd>) {
         if self.manager.is_some() {
             self.waiting.push_back((text, fd));
             self.flush(Instant::now());
@@ -187,6 +207,7 @@ impl Store {
             }
             self.waiting.pop_front();
         }
+        self.overflowed = false;
     }
 }
 
@@ -464,6 +485,22 @@ mod tests {
         let mut store = Store::new(None);
         store.keep(&SessionId::random(), What::Lock, null().as_fd());
         assert!(store.waiting.is_empty() && store.next_deadline().is_none());
+    }
+
+    #[test]
+    fn what_waits_for_systemd_is_bounded_and_a_line_waits_once() {
+        let path = std::env::temp_dir().join(format!("hung-{}", std::process::id()));
+        let _manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let mut store = Store::new(path.to_str());
+        for _ in 0..2 * WAITING {
+            store.drop_piece(&SessionId::random(), What::Lock);
+        }
+        assert!(store.waiting.len() == WAITING && store.overflowed);
+        for _ in 0..9 {
+            store.say("WATCHDOG=1");
+        }
+        assert_eq!(store.waiting.len(), WAITING + 1);
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

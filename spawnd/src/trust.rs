@@ -42,11 +42,19 @@ pub enum Error {
 }
 
 impl Trust {
-    /// Proves the file `path` and its way: each folder, each link, each link's own way.
+    /// Proves the file `path` and its way.
     ///
     /// # Errors
     /// [`Error`] names what is not to be trusted.
     pub fn prove(self, path: &Path) -> Result<(), Error> {
+        match self.walk(path)? {
+            (_, found) if found.is_file() => Ok(()),
+            (here, _) => Err(Error::NotAFile(here)),
+        }
+    }
+
+    /// Where `path` leads, once each folder, each link and each link's own way is judged.
+    fn walk(self, path: &Path) -> Result<(PathBuf, Metadata), Error> {
         let mut ahead: VecDeque<OsString> = components(path);
         let mut here = PathBuf::from("/");
         let mut links = 0;
@@ -75,10 +83,8 @@ impl Trust {
             }
             self.judge(&here, &found)?;
         }
-        match look(&here)?.is_file() {
-            true => Ok(()),
-            false => Err(Error::NotAFile(here)),
-        }
+        let found = look(&here)?;
+        Ok((here, found))
     }
 
     /// Reads the file that `fd` is, once it is judged: no path can lead elsewhere meanwhile.
@@ -128,6 +134,16 @@ impl Trust {
             Self::Caller { gid, .. } => mode & 0o002 != 0 || (mode & 0o020 != 0 && group != gid),
         }
     }
+}
+
+/// Proves that nobody but root can change what lies in `folder`. On the way a sticky folder of
+/// root's will do: what is root's in it stays where it is.
+///
+/// # Errors
+/// [`Error`] names what is not to be trusted.
+pub fn prove_roots_folder(folder: &Path) -> Result<(), Error> {
+    let (here, found) = Trust::Caller { uid: 0, gid: u32::MAX }.walk(folder)?;
+    Trust::Root.judge(&here, &found)
 }
 
 fn look(path: &Path) -> Result<Metadata, Error> {

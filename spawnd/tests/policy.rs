@@ -220,7 +220,7 @@ fn a_private_home_is_made_and_given_and_a_foreign_one_refused() {
     let outer = std::fs::metadata(&own).unwrap();
     assert_eq!((outer.uid(), outer.mode() & 0o7777), (0, 0o755));
     // As if the name had been given to somebody else.
-    std::os::unix::fs::chown(own.join("home"), Some(4242), None).unwrap();
+    std::fs::rename(own.join(format!("uid-{}", account().0)), own.join("uid-4242")).unwrap();
     let (code, message) = client.spawn_refused(&daemon.request());
     assert_eq!(code, RefusalCode::UserNotAllowed);
     assert!(message.contains("its uid is not the one"), "{message}");
