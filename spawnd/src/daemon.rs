@@ -162,6 +162,10 @@ impl Daemon {
             self.report(now);
             self.audit.advance(now);
             if self.is_over(now)? {
+                if matches!(self.phase, Phase::Leaving { .. }) {
+                    // The next spawnd hears on the very sockets that dropping would shut down.
+                    std::mem::forget(self);
+                }
                 return Ok(());
             }
             for source in self.wait(now)? {

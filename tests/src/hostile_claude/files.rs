@@ -129,22 +129,20 @@ pub(super) fn fill_inodes(path: &Path, files: u64) -> Tried {
     Ok(json!({ "files": files, "end": null }))
 }
 
-/// A thousand entries in each folder, folders below one another in between.
+/// A thousand entries in each folder, up to ten folders below one another.
 pub(super) fn tree(path: &Path, entries: u64) -> Tried {
     let mut folder = path.to_owned();
     fs::create_dir_all(&folder).map_err(|e| errno(&e))?;
     for number in 0..entries {
-        if number % 1000 == 999 {
+        if number % 10_000 == 9_999 {
+            folder = path.join(number.to_string());
+        } else if number % 1000 == 999 {
             folder.push("d");
-            // Nothing that a path can name is deeper than PATH_MAX.
-            if folder.as_os_str().len() > 1000 {
-                folder = path.join(number.to_string());
-            }
+        }
+        if number % 1000 == 999 {
             fs::create_dir_all(&folder).map_err(|e| errno(&e))?;
         } else {
-            fs::hard_link(path.join("one"), folder.join(number.to_string()))
-                .or_else(|_| File::create(folder.join(number.to_string())).map(|_| ()))
-                .map_err(|e| errno(&e))?;
+            File::create(folder.join(number.to_string())).map_err(|e| errno(&e))?;
         }
     }
     Ok(json!(entries))
