@@ -7,6 +7,7 @@ cargo clippy --locked --workspace --all-targets -- -D warnings
 # spawnd is built alone in production: a workspace build would unify features into it.
 cargo clippy --locked -p spawnd -- -D warnings
 sh tests/scripts/check-docs.sh
+sh tests/scripts/check-size.sh
 # Every key that the shipped file only shows must be one, too.
 cargo run --locked --quiet -p spawnd --bin spawnd -- --check-config systemd/spawnd.toml
 shown=$(mktemp)
