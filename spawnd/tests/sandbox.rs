@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use common::{Client, Daemon, Place, Started, is_root, path, user};
+use nix::sys::prctl;
 use nix::unistd::User;
 
 fn account() -> User {
@@ -286,6 +287,22 @@ fn nothing_gives_a_right_back() {
     assert_eq!(caps.filter(|line| line.ends_with("\t0000000000000000")).count(), 5);
     assert!(lines.contains(&"NoNewPrivs:\t1".to_owned()));
     assert!(lines.contains(&"Seccomp:\t2".to_owned()));
+}
+
+#[test]
+fn what_the_daemon_was_given_is_not_handed_to_its_sessions() {
+    if !is_root("what_the_daemon_was_given_is_not_handed_to_its_sessions") {
+        return;
+    }
+    // Only with CAP_SYS_RESOURCE could it be one that spares the daemon.
+    let adjust = |number: &str| fs::write("/proc/self/oom_score_adj", number).unwrap();
+    prctl::set_timerslack(1).unwrap();
+    adjust("500");
+    let (daemon, mut client) = Daemon::paired(Place::new());
+    adjust("0");
+    let (_session, lines) =
+        told(&daemon, &mut client, "cat /proc/self/oom_score_adj /proc/self/timerslack_ns");
+    assert_eq!(lines, ["0", "50000"]);
 }
 
 #[test]

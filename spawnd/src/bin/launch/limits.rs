@@ -1,5 +1,7 @@
 //! What a session inherits of limits, masks and lifetime.
 
+use std::io::ErrorKind;
+
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -12,6 +14,8 @@ use crate::stop::Stop;
 
 /// The soft limit that programs with select(2) need; policy's leaves room to raise it.
 const FILES_SOFT: u64 = 1024;
+/// The kernel's own, in nanoseconds.
+const TIMER_SLACK: libc::c_ulong = 50_000;
 
 /// # Errors
 /// The limit that could not be set.
@@ -26,7 +30,20 @@ pub(crate) fn set(plan: &Plan) -> Result<(), Stop> {
     let mark = process::mark_of(&plan.session, process::mark_ceiling());
     limit("mark", Resource::RLIMIT_LOCKS, |_| (mark, mark))?;
     umask(Mode::from_bits_truncate(0o077));
-    Ok(())
+    limit("realtime", Resource::RLIMIT_RTPRIO, |_| (0, 0))?;
+    prctl::set_timerslack(TIMER_SLACK).map_err(failed("timer slack"))?;
+    // What spares spawnd when memory runs out is not for sessions.
+    match std::fs::write("/proc/self/oom_score_adj", "0") {
+        // Without the right to lower it: it only makes this session go before others.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        other => {
+            other.map_err(|e| failed("oom score")(Errno::from_raw(e.raw_os_error().unwrap_or(0))))
+        }
+    }
+}
+
+fn failed(what: &'static str) -> impl Fn(Errno) -> Stop {
+    move |errno| Stop::Limit { what, errno }
 }
 
 fn limit(
@@ -34,10 +51,9 @@ fn limit(
     resource: Resource,
     wanted: impl Fn(u64) -> (u64, u64),
 ) -> Result<(), Stop> {
-    let failed = |errno: Errno| Stop::Limit { what, errno };
-    let (_, hard) = getrlimit(resource).map_err(failed)?;
+    let (_, hard) = getrlimit(resource).map_err(failed(what))?;
     let (soft, hard) = wanted(hard);
-    setrlimit(resource, soft, hard).map_err(failed)
+    setrlimit(resource, soft, hard).map_err(failed(what))
 }
 
 /// Where the plan says so, the end of spawnd, by SIGKILL too, is the end of claude; the exec keeps

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -13,7 +13,7 @@ use spawnd::sys::mount as tree;
 
 use crate::mounts::{at, failed, find};
 use crate::stop::Stop;
-use crate::world::{Item, Kind, copy, empty};
+use crate::world::{Item, Kind, copy, empty, leads};
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 const LINKS: [(&str, &str); 4] = [
@@ -84,18 +84,51 @@ pub(crate) fn folders(plan: &Plan) -> Result<Vec<Item>, Stop> {
     let place = find(folder).map_err(failed(&failure()))?;
     tree::attach(mount.as_fd(), place.as_fd()).map_err(at(&failure()))?;
     let mut items = vec![Item { path: notify, mount: socket, kind: Kind::Shown }];
-    // Root's and sticky, as /tmp is: the user cannot move the folders on which mounts stand.
-    for (name, paths) in [("tmp", &["/tmp", "/var/tmp"][..]), ("shm", &["/dev/shm"])] {
+    let shm = vec![PathBuf::from("/dev/shm")];
+    // Sticky, as /tmp is. In its own tmpfs the user may rename them: the copies stay where they are.
+    for (name, paths) in [("tmp", replaced(&["/tmp", "/var/tmp"])?), ("shm", shm)] {
         mkdirat(&mount, name, Mode::from_bits_truncate(0o1777)).map_err(failed(name))?;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let inner = openat(&mount, name, flags, Mode::empty()).map_err(failed(name))?;
-        // /var/tmp may be a link to /tmp.
-        for path in paths.iter().map(Path::new).filter(|path| !path.is_symlink()) {
+        for path in paths {
             let mount = copy(&inner, 0).map_err(at(name))?;
-            items.push(Item { path: path.to_owned(), mount, kind: Kind::Own });
+            items.push(Item { path, mount, kind: Kind::Own });
         }
     }
     let mount = copy(&mount, 0).map_err(at(&failure()))?;
     items.push(Item { path: folder.to_owned(), mount, kind: Kind::Own });
     Ok(items)
+}
+
+/// Where these lead, each once: either may be a link, to the other too.
+fn replaced(paths: &[&str]) -> Result<Vec<PathBuf>, Stop> {
+    let mut found = Vec::new();
+    for path in paths {
+        let real = leads(Path::new(path), &[libc::ENOENT])?;
+        found.extend(real.filter(|real| !found.contains(real)));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_tmp_that_is_a_link_is_replaced_where_it_leads() {
+        let top = std::env::temp_dir().join(format!("own-{}", std::process::id()));
+        std::fs::create_dir(&top).unwrap();
+        let top = top.canonicalize().unwrap();
+        let path = |name: &str| top.join(name).to_str().unwrap().to_owned();
+        std::fs::create_dir(path("elsewhere")).unwrap();
+        symlink("elsewhere", path("tmp")).unwrap();
+        symlink(path("tmp"), path("var-tmp")).unwrap();
+        symlink("endless", path("endless")).unwrap();
+        let found = replaced(&[&path("tmp"), &path("var-tmp"), &path("absent")]);
+        let endless = replaced(&[&path("endless")]);
+        std::fs::remove_dir_all(&top).unwrap();
+        assert_eq!(found.unwrap(), [top.join("elsewhere")]);
+        assert!(matches!(endless, Err(Stop::Mount { .. })));
+    }
 }

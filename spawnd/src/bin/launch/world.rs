@@ -152,7 +152,10 @@ fn covers(plan: &Plan) -> Result<Vec<Item>, Stop> {
 
 /// Where `path` leads; `None` for the errors in `skipped`. By any other it could not be told what
 /// is to be hidden or shown.
-fn leads(path: &Path, skipped: &[i32]) -> Result<Option<PathBuf>, Stop> {
+///
+/// # Errors
+/// [`Stop::Mount`].
+pub(crate) fn leads(path: &Path, skipped: &[i32]) -> Result<Option<PathBuf>, Stop> {
     match std::fs::canonicalize(path) {
         Err(error) if error.raw_os_error().is_some_and(|e| skipped.contains(&e)) => Ok(None),
         other => other.map(Some).map_err(at(&path.to_string_lossy())),
