@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{Source, parse};
-use proto::ids::{ConversationId, Secret, SessionId};
-use proto::spawn::{RefusalCode, TerminalSize};
+use proto::ids::{ConversationId, ModelName, Secret, SessionId};
+use proto::spawn::{PermissionMode, RefusalCode, TerminalSize};
 
 pub(crate) fn path(text: &str) -> AbsolutePath {
     AbsolutePath::new(text).unwrap()
@@ -90,7 +90,7 @@ struct Case {
 }
 
 impl Case {
-    fn rule(&mut self) -> &mut UserRule {
+    fn rule(&mut self) -> &mut Rule {
         self.policy.users.last_mut().unwrap()
     }
 
@@ -101,6 +101,10 @@ impl Case {
     fn entry(&mut self) -> &mut Entry {
         self.found().entry.as_mut().unwrap()
     }
+}
+
+fn groups(names: &[&str]) -> Few<GroupName> {
+    Few(names.iter().map(|name| GroupName((*name).to_owned())).collect())
 }
 
 fn verdict(change: impl FnOnce(&mut Case)) -> Result<Judgement, Refusal> {
@@ -222,15 +226,15 @@ fn a_dangerous_group_is_refused_unless_it_is_named_so() {
         let named = name.unwrap_or("root").to_owned();
         plan(|c| {
             primary(c);
-            c.rule().dangerous_groups = vec![named];
+            c.rule().dangerous_groups = groups(&[&named]);
         });
     }
     let zero = |c: &mut Case| {
-        c.rule().groups = vec!["toor".to_owned()];
+        c.rule().groups = groups(&["toor"]);
         c.found().gids.insert("toor".to_owned(), 0);
     };
     assert_eq!(code(zero), RefusalCode::UserNotAllowed);
-    assert_eq!(code(|c| c.rule().groups = vec!["gone".to_owned()]), RefusalCode::UserNotAllowed);
+    assert_eq!(code(|c| c.rule().groups = groups(&["gone"])), RefusalCode::UserNotAllowed);
 }
 
 #[test]
@@ -258,7 +262,7 @@ fn only_what_needs_a_look_up_gets_one() {
     let mut policy = policy();
     assert_eq!(policy.needs_lookup(&user("al")), Ok(true));
     assert_eq!(policy.needs_lookup(&user("who")), Ok(true));
-    policy.users.retain(|rule| matches!(rule.whom, Whom::Name(_)));
+    policy.users.retain(|rule| rule.name.is_some());
     assert_eq!(policy.needs_lookup(&user("who")), Err(Refusal::User(user("who"))));
 }
 
