@@ -4,10 +4,10 @@
 use std::num::NonZeroU32;
 
 use proto::ids::{AbsolutePath, UnixUser};
-use proto::launch::{self, Bridge, Demand, Identity, Lifetime, Limits, Plan, Sandbox};
+use proto::launch::{self, Bridge, Identity, Lifetime, Limits, Plan, Sandbox};
 use proto::spawn::{Proof, Spawn};
 
-use crate::config::{Account, Addresses, Few, GroupName, Home, Rule, fixed};
+use crate::config::{Account, Addresses, Config, Few, GroupName, Home, Rule, fixed};
 use crate::lookup::{Entry, Found};
 use crate::proof::Evidence;
 use crate::refusal::Refusal;
@@ -19,22 +19,9 @@ const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 
 /// Who may run what. Made once at start.
 pub struct Policy {
-    pub users: Vec<Rule>,
-    /// `None`: it was not found at start.
-    pub claude: Option<AbsolutePath>,
-    pub claude_arguments: Vec<String>,
-    pub channel: AbsolutePath,
-    pub systemd_run: AbsolutePath,
-    pub bridge_socket: AbsolutePath,
-    pub state: AbsolutePath,
     pub frontd_uid: u32,
-    pub sandbox: Demand,
-    pub audit: Demand,
-    /// Each session in a scope of its own.
-    pub scopes: bool,
-    pub max_sessions: usize,
-    /// Audit entries for one peer, before they are counted instead.
-    pub refusals_per_second: u64,
+    pub channel: AbsolutePath,
+    pub config: Config,
 }
 
 /// What the judgement needs to know of the present.
@@ -84,14 +71,15 @@ impl Policy {
     pub fn needs_lookup(&self, user: &UnixUser) -> Result<bool, Refusal> {
         match self.rule_for(user, None) {
             Some(rule) => Ok(rule.account.is_none()),
-            None if self.users.iter().any(|rule| rule.group.is_some()) => Ok(true),
+            None if self.config.users.allow.iter().any(|rule| rule.group.is_some()) => Ok(true),
             None => Err(Refusal::User(user.clone())),
         }
     }
 
     /// Names of groups whose numbers a look-up must tell.
     pub fn group_names(&self) -> impl Iterator<Item = &str> {
-        let groups = self.users.iter().flat_map(|rule| rule.group.iter().chain(&rule.groups.0));
+        let groups =
+            self.config.users.allow.iter().flat_map(|rule| rule.group.iter().chain(&rule.groups.0));
         groups.map(|group| group.0.as_str())
     }
 
@@ -102,8 +90,8 @@ impl Policy {
             Some(found.member_of.contains(found.gids.get(&group.0)?))
         };
         let grouped = |rule: &&Rule| rule.group.as_ref().and_then(member) == Some(true);
-        let rule = self.users.iter().find(|rule| rule.name.as_ref() == Some(user));
-        rule.or_else(|| self.users.iter().find(grouped))
+        let rule = self.config.users.allow.iter().find(|rule| rule.name.as_ref() == Some(user));
+        rule.or_else(|| self.config.users.allow.iter().find(grouped))
     }
 }
 
@@ -141,15 +129,16 @@ pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Judgement
     let place = place(rule, user, &account, &request.workspace).ok_or_else(|| {
         Refusal::Workspace { user: user.clone(), workspace: request.workspace.clone() }
     })?;
-    let claude = policy.claude.clone().ok_or(Refusal::ClaudeNotFound)?;
-    if facts.live_sessions >= policy.max_sessions {
-        return Err(Refusal::Full(policy.max_sessions));
+    let claude = policy.config.claude.path.clone().ok_or(Refusal::ClaudeNotFound)?;
+    let most = policy.config.limits.sessions.size();
+    if facts.live_sessions >= most {
+        return Err(Refusal::Full(most));
     }
     if facts.live_of_user >= rule.sessions.size() {
         return Err(Refusal::UserFull { user: user.clone(), limit: rule.sessions.size() });
     }
     let plan = plan(policy, request, rule, &facts, Judged { account, groups, place, claude });
-    let scope = policy.scopes.then(|| scope_limits(rule));
+    let scope = policy.config.scopes.then(|| scope_limits(rule));
     Ok(Judgement { plan, scope, private_home: rule.home == Home::Private })
 }
 
@@ -165,6 +154,7 @@ struct Judged {
 fn plan(policy: &Policy, request: &Spawn, rule: &Rule, facts: &Facts, judged: Judged) -> Plan {
     let Judged { account, groups, place: (workspace, workspace_root), claude } = judged;
     let (home, config_dir) = homes(policy, rule, &request.user, &account);
+    let arguments = policy.config.claude.arguments.0.iter();
     let environment = rule.environment.iter();
     Plan {
         version: launch::VERSION,
@@ -178,7 +168,7 @@ fn plan(policy: &Policy, request: &Spawn, rule: &Rule, facts: &Facts, judged: Ju
         home,
         config_dir,
         claude,
-        claude_arguments: policy.claude_arguments.clone(),
+        claude_arguments: arguments.map(|argument| argument.0.clone()).collect(),
         channel: policy.channel.clone(),
         permission_mode: request.permission_mode,
         model: request.model.clone(),
@@ -186,7 +176,7 @@ fn plan(policy: &Policy, request: &Spawn, rule: &Rule, facts: &Facts, judged: Ju
         hooks: request.hooks,
         trust_project_settings: rule.trust_project_settings,
         environment: environment.map(|(name, value)| (name.0.clone(), value.0.clone())).collect(),
-        lifetime: match policy.scopes {
+        lifetime: match policy.config.scopes {
             true => Lifetime::OutlivesSpawnd,
             false => Lifetime::EndsWithSpawnd,
         },
@@ -197,7 +187,7 @@ fn plan(policy: &Policy, request: &Spawn, rule: &Rule, facts: &Facts, judged: Ju
         },
         sandbox: sandbox(policy, rule, &account, facts.drop_root),
         bridge: Bridge {
-            socket: policy.bridge_socket.clone(),
+            socket: policy.config.bridge.clone(),
             frontd_uid: policy.frontd_uid,
             secret: request.secret.clone(),
         },
@@ -286,7 +276,7 @@ fn homes(
     user: &UnixUser,
     account: &Account,
 ) -> (AbsolutePath, Option<AbsolutePath>) {
-    let own = |name| AbsolutePath::new(format!("{}/users/{user}/{name}", policy.state));
+    let own = |name| AbsolutePath::new(format!("{}/users/{user}/{name}", policy.config.state));
     match (rule.home, own("home"), own("claude")) {
         (Home::Private, Ok(home), Ok(claude)) => (home, Some(claude)),
         (Home::Private | Home::Real, _, _) => (account.home.clone(), account.config_dir.clone()),
@@ -301,13 +291,13 @@ fn sandbox(policy: &Policy, rule: &Rule, account: &Account, as_root: bool) -> Sa
     let mut hidden = rule.hidden.0.clone();
     if as_root {
         hidden.extend(HIDDEN.map(fixed));
-        hidden.push(policy.state.clone());
+        hidden.push(policy.config.state.clone());
         if rule.home == Home::Private {
             hidden.push(account.real_home().clone());
         }
     }
     let visible = rule.visible.0.clone();
-    Sandbox { demand: policy.sandbox, hidden, visible, ptrace: rule.ptrace }
+    Sandbox { demand: policy.config.sandbox, hidden, visible, ptrace: rule.ptrace }
 }
 
 /// The workspace below the real path of the first root that contains it, and that root.

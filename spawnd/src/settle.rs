@@ -38,7 +38,7 @@ pub fn beside_this_program(name: &str) -> Result<AbsolutePath, Error> {
 ///
 /// # Errors
 /// What this machine lacks.
-pub fn policy(config: Config, credentials: Option<PathBuf>) -> Result<Policy, Error> {
+pub fn policy(mut config: Config, credentials: Option<PathBuf>) -> Result<Policy, Error> {
     let frontd_uid = match &config.frontd {
         Frontd::Uid(uid) => *uid,
         Frontd::Name(name) => match User::from_name(name.as_str())? {
@@ -46,29 +46,17 @@ pub fn policy(config: Config, credentials: Option<PathBuf>) -> Result<Policy, Er
             None => return Err(Error::Frontd(name.to_string())),
         },
     };
-    let rules = config.users.allow.into_iter().map(|rule| settled(rule, credentials.as_deref()));
-    let systemd_run = config.programs.systemd_run();
-    Ok(Policy {
-        users: rules.collect::<Result<_, _>>()?,
-        claude: config.claude.path,
-        claude_arguments: config.claude.arguments.0.into_iter().map(|a| a.0).collect(),
-        channel: match config.programs.channel {
-            Some(channel) => channel,
-            None => beside_this_program("channel")?,
-        },
-        systemd_run,
-        bridge_socket: config.bridge,
-        state: config.state,
-        frontd_uid,
-        sandbox: config.sandbox,
-        audit: config.audit,
-        scopes: config.scopes,
-        max_sessions: config.limits.sessions.size(),
-        refusals_per_second: config.limits.refusals_per_second.0,
-    })
+    for rule in &mut config.users.allow {
+        settle(rule, credentials.as_deref())?;
+    }
+    let channel = match &config.programs.channel {
+        Some(channel) => channel.clone(),
+        None => beside_this_program("channel")?,
+    };
+    Ok(Policy { frontd_uid, channel, config })
 }
 
-fn settled(mut rule: Rule, credentials: Option<&Path>) -> Result<Rule, Error> {
+fn settle(rule: &mut Rule, credentials: Option<&Path>) -> Result<(), Error> {
     for (name, credential) in std::mem::take(&mut rule.credentials) {
         rule.environment.insert(name, read_credential(credentials, &credential.0)?);
     }
@@ -78,7 +66,7 @@ fn settled(mut rule: Rule, credentials: Option<&Path>) -> Result<Rule, Error> {
     if let Some(account) = &mut rule.account {
         account.real_home = real(account.home.as_str());
     }
-    Ok(rule)
+    Ok(())
 }
 
 fn real(path: &str) -> Option<AbsolutePath> {
