@@ -8,9 +8,10 @@ use proto::launch::Demand;
 use proto::spawn::{PermissionMode, Proof};
 use serde::Deserialize;
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 pub use values::{
-    Addresses, Argument, CredentialName, Credentials, Few, GroupName, Number, Size, Template, Tool,
+    Addresses, Argument, CredentialName, Credentials, Few, GroupName, Number, Root, Size, Tool,
     Value, VariableName, Variables,
 };
 
@@ -37,6 +38,9 @@ pub const DANGEROUS: [&str; 14] = [
     "tty",
     "synthesis",
 ];
+
+/// Keys that only an entry can have.
+const WHOSE: [&str; 3] = ["name", "group", "account"];
 
 /// One fault of the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -127,46 +131,84 @@ impl Default for Limits {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Users {
-    #[serde(default)]
+    /// Read for its faults: every entry holds it already.
     pub defaults: Option<Spanned<Rule>>,
-    pub allow: Vec<Spanned<Rule>>,
+    pub allow: Vec<Rule>,
 }
 
 /// `[users.defaults]`, or one of `[[users.allow]]`: what an entry leaves out is the defaults', what
-/// those leave out is ours ([`crate::settle`]).
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+/// those leave out is ours.
+#[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rule {
     pub name: Option<UnixUser>,
     pub group: Option<GroupName>,
+    /// `None`: looked up at each request.
     pub account: Option<Account>,
-    pub proof: Option<Proof>,
-    pub roots: Option<Few<Template>>,
-    pub permission_modes: Option<Few<PermissionMode>>,
-    pub models: Option<Few<ModelName>>,
-    pub allowed_tools: Option<Few<Tool>>,
-    pub home: Option<Home>,
-    pub groups: Option<Spanned<Few<GroupName>>>,
-    pub dangerous_groups: Option<Few<GroupName>>,
-    pub environment: Option<Variables>,
-    pub credentials: Option<Credentials>,
-    pub memory: Option<Size<{ 64 << 20 }, { 1 << 50 }>>,
-    pub tasks: Option<Number<16, 4_000_000>>,
-    pub cpu_weight: Option<Number<1, 10_000>>,
-    pub open_files: Option<Number<1024, 1_048_576>>,
-    pub tmp_size: Option<Size<{ 1 << 20 }, { 1 << 50 }>>,
-    pub tmp_inodes: Option<Number<100, 100_000_000>>,
-    pub sessions: Option<Number<1, 10_000>>,
-    pub ip_allow: Option<Few<Addresses>>,
-    pub ip_deny: Option<Few<Addresses>>,
-    pub trust_project_settings: Option<bool>,
-    pub allow_nologin: Option<bool>,
-    pub ptrace: Option<bool>,
-    pub hidden: Option<Few<AbsolutePath>>,
-    pub visible: Option<Few<AbsolutePath>>,
+    pub proof: Proof,
+    pub roots: Few<Root>,
+    pub permission_modes: Few<PermissionMode>,
+    /// Empty: any.
+    pub models: Few<ModelName>,
+    pub allowed_tools: Few<Tool>,
+    pub home: Home,
+    pub groups: Few<GroupName>,
+    pub dangerous_groups: Few<GroupName>,
+    /// In the end with the disclosed credentials.
+    pub environment: Variables,
+    pub credentials: Credentials,
+    pub memory: Size<{ 64 << 20 }, { 1 << 50 }>,
+    pub tasks: Number<16, 4_000_000>,
+    pub cpu_weight: Number<1, 10_000>,
+    pub open_files: Number<1024, 1_048_576>,
+    pub tmp_size: Size<{ 1 << 20 }, { 1 << 50 }>,
+    pub tmp_inodes: Number<100, 100_000_000>,
+    pub sessions: Number<1, 10_000>,
+    pub ip_allow: Few<Addresses>,
+    pub ip_deny: Few<Addresses>,
+    pub trust_project_settings: bool,
+    pub allow_nologin: bool,
+    pub ptrace: bool,
+    pub hidden: Few<AbsolutePath>,
+    pub visible: Few<AbsolutePath>,
 }
 
-/// An account as the file has it, instead of a look-up. Development only.
+impl Default for Rule {
+    fn default() -> Self {
+        let tools = ["Read", "Edit", "Bash", "mcp__synthesis__*"];
+        Self {
+            name: None,
+            group: None,
+            account: None,
+            proof: Proof::Peer,
+            roots: Few(vec![Root { named: "{home}".to_owned(), real: None }]),
+            permission_modes: Few(vec![PermissionMode::AcceptEdits]),
+            models: Few::default(),
+            allowed_tools: Few(tools.map(|tool| Tool(tool.to_owned())).into()),
+            home: Home::Private,
+            groups: Few::default(),
+            dangerous_groups: Few::default(),
+            environment: Variables::new(),
+            credentials: Credentials::new(),
+            memory: Size(4 << 30),
+            tasks: Number(512),
+            cpu_weight: Number(100),
+            open_files: Number(524_288),
+            tmp_size: Size(1 << 30),
+            tmp_inodes: Number(100_000),
+            sessions: Number(20),
+            ip_allow: Few::default(),
+            ip_deny: Few(vec![Addresses("link-local".to_owned())]),
+            trust_project_settings: false,
+            allow_nologin: false,
+            ptrace: false,
+            hidden: Few::default(),
+            visible: Few::default(),
+        }
+    }
+}
+
+/// An account: looked up, or, in development only, as the file has it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Account {
@@ -174,9 +216,18 @@ pub struct Account {
     pub uid: std::num::NonZeroU32,
     pub gid: u32,
     pub home: AbsolutePath,
+    /// Where `home` led when it was looked up; `None`: to itself.
+    #[serde(skip)]
+    pub(crate) real_home: Option<AbsolutePath>,
     pub shell: String,
     /// `CLAUDE_CONFIG_DIR`.
     pub config_dir: Option<AbsolutePath>,
+}
+
+impl Account {
+    pub fn real_home(&self) -> &AbsolutePath {
+        self.real_home.as_ref().unwrap_or(&self.home)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -202,10 +253,15 @@ pub enum Source {
 /// # Errors
 /// The first fault, with its line and key.
 pub fn parse(text: &str, source: Source) -> Result<Config, Fault> {
-    let mut config: Config = toml::from_str(text).map_err(|error| {
+    let faulty = |error: toml::de::Error| {
         let place = error.span().map_or(0, |span| span.start);
         fault_at(text, place, None, error.message())
-    })?;
+    };
+    // Each table by itself first: a fault is told where it stands.
+    toml::from_str::<Config>(text).map_err(faulty)?;
+    let mut table = DeTable::parse(text).map_err(faulty)?;
+    let places = inherit(table.get_mut());
+    let config = Config::deserialize(toml::Deserializer::from(table)).map_err(faulty)?;
     let nowhere = |key: &'static str, what: &str| fault_at(text, 0, Some(key), what);
     if source == Source::File && config.claude.path.is_none() {
         return Err(nowhere("claude.path", "is missing"));
@@ -216,57 +272,55 @@ pub fn parse(text: &str, source: Source) -> Result<Config, Fault> {
     {
         return Err(nowhere("bridge", "needs a folder that holds nothing else"));
     }
-    let defaults = match config.users.defaults.take() {
-        Some(defaults) => {
-            let place = defaults.span().start;
-            let defaults = defaults.into_inner();
-            for (key, given) in [
-                ("name", defaults.name.is_some()),
-                ("group", defaults.group.is_some()),
-                ("account", defaults.account.is_some()),
-            ] {
-                if given {
-                    return Err(fault_at(text, place, Some(key), "belongs into users.allow"));
-                }
-            }
-            defaults
+    if let Some(defaults) = &config.users.defaults {
+        let (place, defaults) = (defaults.span().start, defaults.get_ref());
+        let given = [defaults.name.is_some(), defaults.group.is_some(), defaults.account.is_some()];
+        if let Some((key, _)) = WHOSE.iter().zip(given).find(|(_, given)| *given) {
+            return Err(fault_at(text, place, Some(key), "belongs into users.allow"));
         }
-        None => Rule::default(),
-    };
+    }
     if config.users.allow.is_empty() || config.users.allow.len() > ENTRIES {
         return Err(nowhere("users.allow", "must have 1 to 4096 entries"));
     }
-    for entry in &mut config.users.allow {
-        let place = entry.span().start;
-        let rule = entry.as_mut();
-        rule.inherit(&defaults);
-        rule.check(source).map_err(|Wrong { key, at, what }| {
-            fault_at(text, at.unwrap_or(place), Some(key), &what)
-        })?;
+    for (rule, (entry, groups)) in config.users.allow.iter().zip(places) {
+        rule.check(source).map_err(|(key, what)| fault_at(text, entry, Some(key), &what))?;
+        if let Some(group) = rule.groups.0.iter().find(|group| !rule.allows(&group.0)) {
+            let what = format!("{} is dangerous and not in dangerous_groups", group.0);
+            return Err(fault_at(text, groups, Some("groups"), &what));
+        }
     }
     Ok(config)
 }
 
-/// What is wrong with an entry.
-struct Wrong {
-    key: &'static str,
-    /// Where, if it is not the entry's beginning.
-    at: Option<usize>,
-    what: String,
+/// Gives the entries what they leave out and the defaults have. Answers where each entry begins,
+/// and where its groups do.
+fn inherit(root: &mut DeTable<'_>) -> Vec<(usize, usize)> {
+    let Some(DeValue::Table(users)) = root.get_mut("users").map(Spanned::get_mut) else {
+        return Vec::new();
+    };
+    let defaults = users.get("defaults").and_then(|defaults| defaults.get_ref().as_table());
+    let defaults = defaults.cloned().unwrap_or_default();
+    let Some(DeValue::Array(entries)) = users.get_mut("allow").map(Spanned::get_mut) else {
+        return Vec::new();
+    };
+    // More are refused, whatever they hold.
+    let places = entries.iter_mut().take(ENTRIES).map(|entry| {
+        let place = entry.span().start;
+        let DeValue::Table(entry) = entry.get_mut() else { return (place, place) };
+        for (key, value) in &defaults {
+            if !WHOSE.contains(&key.get_ref().as_ref()) && !entry.contains_key(key) {
+                entry.insert(key.clone(), value.clone());
+            }
+        }
+        (place, entry.get("groups").map_or(place, |groups| groups.span().start))
+    });
+    places.collect()
 }
 
 impl Rule {
-    fn inherit(&mut self, defaults: &Rule) {
-        macro_rules! inherit {
-            ($($key:ident)*) => { $( if self.$key.is_none() { self.$key.clone_from(&defaults.$key); } )* };
-        }
-        inherit!(proof roots permission_modes models allowed_tools home groups dangerous_groups
-            environment credentials memory tasks cpu_weight open_files tmp_size tmp_inodes sessions
-            ip_allow ip_deny trust_project_settings allow_nologin ptrace hidden visible);
-    }
-
-    fn check(&self, source: Source) -> Result<(), Wrong> {
-        let wrong = |key, what: &str| Err(Wrong { key, at: None, what: what.to_owned() });
+    /// What is wrong, and with which key.
+    fn check(&self, source: Source) -> Result<(), (&'static str, String)> {
+        let wrong = |key, what: &str| Err((key, what.to_owned()));
         match (&self.name, &self.group, &self.account) {
             (Some(_), Some(_), _) | (None, None, _) => {
                 return wrong("users.allow", "needs exactly one of name and group");
@@ -276,39 +330,24 @@ impl Rule {
                 return wrong("account", "is taken only by --config-fd");
             }
             // Nobody would look the groups up.
-            (_, _, Some(_)) if !self.groups().is_empty() => {
+            (_, _, Some(_)) if !self.groups.0.is_empty() => {
                 return wrong("groups", "cannot stand beside account");
             }
             (Some(_), None, _) | (None, Some(_), None) => {}
         }
-        let roots = self.roots.as_ref().is_some_and(|roots| roots.0.is_empty());
-        let modes = self.permission_modes.as_ref().is_some_and(|modes| modes.0.is_empty());
+        let (roots, modes) = (self.roots.0.is_empty(), self.permission_modes.0.is_empty());
         if roots || modes {
             return wrong(if roots { "roots" } else { "permission_modes" }, "must not be empty");
         }
-        let both = |name: &&VariableName| self.environment.iter().any(|e| e.contains_key(name));
-        if let Some(name) = self.credentials.iter().flat_map(|c| c.keys()).find(both) {
-            return wrong("credentials", &format!("{} is in environment too", name.0));
-        }
-        let dangerous = self.groups().iter().find(|g| !self.allows_dangerous(&g.0));
-        match dangerous {
-            Some(group) => Err(Wrong {
-                key: "groups",
-                at: self.groups.as_ref().map(|groups| groups.span().start),
-                what: format!("{} is dangerous and not in dangerous_groups", group.0),
-            }),
+        match self.credentials.keys().find(|name| self.environment.contains_key(name)) {
+            Some(name) => wrong("credentials", &format!("{} is in environment too", name.0)),
             None => Ok(()),
         }
     }
 
-    pub fn groups(&self) -> &[GroupName] {
-        self.groups.as_ref().map_or(&[], |groups| &groups.get_ref().0)
-    }
-
     /// May a session have this group? Most are harmless.
-    pub fn allows_dangerous(&self, group: &str) -> bool {
-        let named = |list: &Few<GroupName>| list.0.iter().any(|g| g.0 == group);
-        !DANGEROUS.contains(&group) || self.dangerous_groups.as_ref().is_some_and(named)
+    pub fn allows(&self, group: &str) -> bool {
+        !DANGEROUS.contains(&group) || self.dangerous_groups.0.iter().any(|named| named.0 == group)
     }
 }
 

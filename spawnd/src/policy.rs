@@ -3,11 +3,11 @@
 
 use std::num::NonZeroU32;
 
-use proto::ids::{AbsolutePath, ModelName, UnixUser};
-use proto::launch::{self, Bridge, Demand, Identity, Lifetime, Limits, Plan, Sandbox};
-use proto::spawn::{PermissionMode, Proof, Spawn};
+use proto::ids::{AbsolutePath, UnixUser};
+use proto::launch::{self, Bridge, Identity, Lifetime, Limits, Plan, Sandbox};
+use proto::spawn::{Proof, Spawn};
 
-use crate::config::{DANGEROUS, Home, fixed};
+use crate::config::{Account, Addresses, Config, Few, GroupName, Home, Rule, fixed};
 use crate::lookup::{Entry, Found};
 use crate::proof::Evidence;
 use crate::refusal::Refusal;
@@ -19,78 +19,9 @@ const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 
 /// Who may run what. Made once at start.
 pub struct Policy {
-    pub users: Vec<UserRule>,
-    /// `None`: it was not found at start.
-    pub claude: Option<AbsolutePath>,
-    pub claude_arguments: Vec<String>,
-    pub channel: AbsolutePath,
-    pub systemd_run: AbsolutePath,
-    pub bridge_socket: AbsolutePath,
-    pub state: AbsolutePath,
     pub frontd_uid: u32,
-    pub sandbox: Demand,
-    pub audit: Demand,
-    /// Each session in a scope of its own.
-    pub scopes: bool,
-    pub max_sessions: usize,
-    /// Audit entries for one peer, before they are counted instead.
-    pub refusals_per_second: u64,
-}
-
-pub struct UserRule {
-    pub whom: Whom,
-    /// `None`: looked up at each request.
-    pub account: Option<Account>,
-    pub proof: Proof,
-    pub roots: Vec<Root>,
-    pub permission_modes: Vec<PermissionMode>,
-    pub models: Models,
-    pub allowed_tools: Vec<String>,
-    pub home: Home,
-    pub groups: Vec<String>,
-    pub dangerous_groups: Vec<String>,
-    /// Those of policy and the disclosed credentials.
-    pub environment: Vec<(String, String)>,
-    pub scope: ScopeLimits,
-    pub limits: Limits,
-    pub max_sessions: usize,
-    pub trust_project_settings: bool,
-    pub allow_nologin: bool,
-    pub ptrace: bool,
-    pub hidden: Vec<AbsolutePath>,
-    pub visible: Vec<AbsolutePath>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whom {
-    Name(UnixUser),
-    Group(String),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
-    /// claude never runs as root, by type.
-    pub uid: NonZeroU32,
-    pub gid: u32,
-    pub home: AbsolutePath,
-    /// Where `home` led when it was looked up.
-    pub real_home: AbsolutePath,
-    pub config_dir: Option<AbsolutePath>,
-    pub shell: String,
-}
-
-/// A folder below which workspaces may lie.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Root {
-    /// As the file has it, with `{home}` and `{user}`.
-    pub named: String,
-    /// Where that led at start, if nothing was to be replaced; launch follows no symlink.
-    pub real: Option<AbsolutePath>,
-}
-
-pub enum Models {
-    Any,
-    Only(Vec<ModelName>),
+    pub channel: AbsolutePath,
+    pub config: Config,
 }
 
 /// What the judgement needs to know of the present.
@@ -140,33 +71,27 @@ impl Policy {
     pub fn needs_lookup(&self, user: &UnixUser) -> Result<bool, Refusal> {
         match self.rule_for(user, None) {
             Some(rule) => Ok(rule.account.is_none()),
-            None if self.users.iter().any(|r| matches!(r.whom, Whom::Group(_))) => Ok(true),
+            None if self.config.users.allow.iter().any(|rule| rule.group.is_some()) => Ok(true),
             None => Err(Refusal::User(user.clone())),
         }
     }
 
     /// Names of groups whose numbers a look-up must tell.
     pub fn group_names(&self) -> impl Iterator<Item = &str> {
-        self.users.iter().flat_map(|rule| {
-            let whom = match &rule.whom {
-                Whom::Group(group) => Some(group.as_str()),
-                Whom::Name(_) => None,
-            };
-            whom.into_iter().chain(rule.groups.iter().map(String::as_str))
-        })
+        let groups =
+            self.config.users.allow.iter().flat_map(|rule| rule.group.iter().chain(&rule.groups.0));
+        groups.map(|group| group.0.as_str())
     }
 
     /// An entry by name beats every entry by group; among these the first counts.
-    fn rule_for(&self, user: &UnixUser, found: Option<&Found>) -> Option<&UserRule> {
-        let named = |rule: &&UserRule| matches!(&rule.whom, Whom::Name(name) if name == user);
-        let grouped = |rule: &&UserRule| match (&rule.whom, found) {
-            (Whom::Group(group), Some(found)) => {
-                found.gids.get(group).is_some_and(|gid| found.member_of.contains(gid))
-            }
-            (Whom::Group(_), None) | (Whom::Name(_), _) => false,
+    fn rule_for(&self, user: &UnixUser, found: Option<&Found>) -> Option<&Rule> {
+        let member = |group: &GroupName| {
+            let found = found?;
+            Some(found.member_of.contains(found.gids.get(&group.0)?))
         };
-        let rule = self.users.iter().find(named);
-        rule.or_else(|| self.users.iter().find(grouped))
+        let grouped = |rule: &&Rule| rule.group.as_ref().and_then(member) == Some(true);
+        let rule = self.config.users.allow.iter().find(|rule| rule.name.as_ref() == Some(user));
+        rule.or_else(|| self.config.users.allow.iter().find(grouped))
     }
 }
 
@@ -192,28 +117,46 @@ pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Judgement
             why: "its uid is not the one that its folder was made for",
         });
     }
-    if !rule.permission_modes.contains(&request.permission_mode) {
+    if !rule.permission_modes.0.contains(&request.permission_mode) {
         return Err(Refusal::Mode { user: user.clone(), mode: request.permission_mode });
     }
-    if let (Some(model), Models::Only(models)) = (&request.model, &rule.models)
-        && !models.contains(model)
+    if let Some(model) = &request.model
+        && !rule.models.0.is_empty()
+        && !rule.models.0.contains(model)
     {
         return Err(Refusal::Model { user: user.clone(), model: model.clone() });
     }
-    let (workspace, workspace_root) =
-        place(rule, user, &account, &request.workspace).ok_or_else(|| Refusal::Workspace {
-            user: user.clone(),
-            workspace: request.workspace.clone(),
-        })?;
-    let claude = policy.claude.clone().ok_or(Refusal::ClaudeNotFound)?;
-    if facts.live_sessions >= policy.max_sessions {
-        return Err(Refusal::Full(policy.max_sessions));
+    let place = place(rule, user, &account, &request.workspace).ok_or_else(|| {
+        Refusal::Workspace { user: user.clone(), workspace: request.workspace.clone() }
+    })?;
+    let claude = policy.config.claude.path.clone().ok_or(Refusal::ClaudeNotFound)?;
+    let most = policy.config.limits.sessions.size();
+    if facts.live_sessions >= most {
+        return Err(Refusal::Full(most));
     }
-    if facts.live_of_user >= rule.max_sessions {
-        return Err(Refusal::UserFull { user: user.clone(), limit: rule.max_sessions });
+    if facts.live_of_user >= rule.sessions.size() {
+        return Err(Refusal::UserFull { user: user.clone(), limit: rule.sessions.size() });
     }
-    let (home, config_dir) = homes(policy, rule, user, &account);
-    let plan = Plan {
+    let plan = plan(policy, request, rule, &facts, Judged { account, groups, place, claude });
+    let scope = policy.config.scopes.then(|| scope_limits(rule));
+    Ok(Judgement { plan, scope, private_home: rule.home == Home::Private })
+}
+
+/// What a request is allowed.
+struct Judged {
+    account: Account,
+    groups: Vec<u32>,
+    /// Workspace and root.
+    place: (AbsolutePath, AbsolutePath),
+    claude: AbsolutePath,
+}
+
+fn plan(policy: &Policy, request: &Spawn, rule: &Rule, facts: &Facts, judged: Judged) -> Plan {
+    let Judged { account, groups, place: (workspace, workspace_root), claude } = judged;
+    let (home, config_dir) = homes(policy, rule, &request.user, &account);
+    let arguments = policy.config.claude.arguments.0.iter();
+    let environment = rule.environment.iter();
+    Plan {
         version: launch::VERSION,
         build: env!("CARGO_PKG_VERSION").to_owned(),
         session: request.session.clone(),
@@ -221,49 +164,57 @@ pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Judgement
         terminal: request.terminal,
         workspace,
         workspace_root,
-        folder: facts.folder,
+        folder: facts.folder.clone(),
         home,
         config_dir,
         claude,
-        claude_arguments: policy.claude_arguments.clone(),
+        claude_arguments: arguments.map(|argument| argument.0.clone()).collect(),
         channel: policy.channel.clone(),
         permission_mode: request.permission_mode,
         model: request.model.clone(),
-        allowed_tools: rule.allowed_tools.clone(),
+        allowed_tools: rule.allowed_tools.0.iter().map(|tool| tool.0.clone()).collect(),
         hooks: request.hooks,
         trust_project_settings: rule.trust_project_settings,
-        environment: rule.environment.clone(),
-        lifetime: match policy.scopes {
+        environment: environment.map(|(name, value)| (name.0.clone(), value.0.clone())).collect(),
+        lifetime: match policy.config.scopes {
             true => Lifetime::OutlivesSpawnd,
             false => Lifetime::EndsWithSpawnd,
         },
-        limits: rule.limits,
+        limits: Limits {
+            open_files: rule.open_files.0,
+            tmp_bytes: rule.tmp_size.0,
+            tmp_inodes: rule.tmp_inodes.0,
+        },
         sandbox: sandbox(policy, rule, &account, facts.drop_root),
         bridge: Bridge {
-            socket: policy.bridge_socket.clone(),
+            socket: policy.config.bridge.clone(),
             frontd_uid: policy.frontd_uid,
             secret: request.secret.clone(),
         },
         identity: Identity {
-            user: user.clone(),
+            user: request.user.clone(),
             uid: account.uid.get(),
             gid: account.gid,
             groups,
             shell: account.shell,
             drop_root: facts.drop_root,
         },
-    };
-    let scope = policy.scopes.then(|| rule.scope.clone());
-    Ok(Judgement { plan, scope, private_home: rule.home == Home::Private })
+    }
+}
+
+fn scope_limits(rule: &Rule) -> ScopeLimits {
+    let words = |list: &Few<Addresses>| list.0.iter().map(|address| address.0.clone()).collect();
+    ScopeLimits {
+        memory_bytes: rule.memory.0,
+        tasks: rule.tasks.0,
+        cpu_weight: rule.cpu_weight.0,
+        ip_allow: words(&rule.ip_allow),
+        ip_deny: words(&rule.ip_deny),
+    }
 }
 
 /// The account that was found, if it may run sessions.
-fn account(
-    rule: &UserRule,
-    user: &UnixUser,
-    found: &Found,
-    today: i64,
-) -> Result<Account, Refusal> {
+fn account(rule: &Rule, user: &UnixUser, found: &Found, today: i64) -> Result<Account, Refusal> {
     let refused = |why| Refusal::Account { user: user.clone(), why };
     let Entry { uid, gid, group, home, real_home, shell, expires } =
         found.entry.as_ref().ok_or_else(|| refused("there is none of this name"))?;
@@ -289,29 +240,23 @@ fn account(
         uid,
         gid: *gid,
         home: home.clone(),
-        real_home: real_home.clone(),
+        real_home: Some(real_home.clone()),
         config_dir: None,
         shell: shell.to_owned(),
     })
 }
 
 /// The numbers of the rule's groups.
-fn groups(rule: &UserRule, user: &UnixUser, found: &Found) -> Result<Vec<u32>, Refusal> {
-    let number = |group: &String| {
-        let refused = |why| Refusal::Group { user: user.clone(), group: group.clone(), why };
-        let gid = *found.gids.get(group).ok_or_else(|| refused("is not known here"))?;
+fn groups(rule: &Rule, user: &UnixUser, found: &Found) -> Result<Vec<u32>, Refusal> {
+    let number = |group: &GroupName| {
+        let refused = |why| Refusal::Group { user: user.clone(), group: group.0.clone(), why };
+        let gid = *found.gids.get(&group.0).ok_or_else(|| refused("is not known here"))?;
         if gid == 0 && !rule.allows("root") {
             return Err(refused("is root's"));
         }
         Ok(gid)
     };
-    rule.groups.iter().map(number).collect()
-}
-
-impl UserRule {
-    fn allows(&self, group: &str) -> bool {
-        !DANGEROUS.contains(&group) || self.dangerous_groups.iter().any(|named| named == group)
-    }
+    rule.groups.0.iter().map(number).collect()
 }
 
 fn proved(demanded: Proof, evidence: Evidence, uid: u32) -> Result<(), Refusal> {
@@ -327,11 +272,11 @@ fn proved(demanded: Proof, evidence: Evidence, uid: u32) -> Result<(), Refusal> 
 /// HOME and `CLAUDE_CONFIG_DIR`.
 fn homes(
     policy: &Policy,
-    rule: &UserRule,
+    rule: &Rule,
     user: &UnixUser,
     account: &Account,
 ) -> (AbsolutePath, Option<AbsolutePath>) {
-    let own = |name| AbsolutePath::new(format!("{}/users/{user}/{name}", policy.state));
+    let own = |name| AbsolutePath::new(format!("{}/users/{user}/{name}", policy.config.state));
     match (rule.home, own("home"), own("claude")) {
         (Home::Private, Ok(home), Ok(claude)) => (home, Some(claude)),
         (Home::Private | Home::Real, _, _) => (account.home.clone(), account.config_dir.clone()),
@@ -342,21 +287,22 @@ fn homes(
 const HIDDEN: [&str; 4] = ["/var/lib/lxd", "/var/lib/incus", "/var/snap", "/var/spool"];
 
 /// Without root's rights nothing can be hidden.
-fn sandbox(policy: &Policy, rule: &UserRule, account: &Account, as_root: bool) -> Sandbox {
-    let mut hidden = rule.hidden.clone();
+fn sandbox(policy: &Policy, rule: &Rule, account: &Account, as_root: bool) -> Sandbox {
+    let mut hidden = rule.hidden.0.clone();
     if as_root {
         hidden.extend(HIDDEN.map(fixed));
-        hidden.push(policy.state.clone());
+        hidden.push(policy.config.state.clone());
         if rule.home == Home::Private {
-            hidden.push(account.real_home.clone());
+            hidden.push(account.real_home().clone());
         }
     }
-    Sandbox { demand: policy.sandbox, hidden, visible: rule.visible.clone(), ptrace: rule.ptrace }
+    let visible = rule.visible.0.clone();
+    Sandbox { demand: policy.config.sandbox, hidden, visible, ptrace: rule.ptrace }
 }
 
 /// The workspace below the real path of the first root that contains it, and that root.
 fn place(
-    rule: &UserRule,
+    rule: &Rule,
     user: &UnixUser,
     account: &Account,
     workspace: &AbsolutePath,
@@ -365,9 +311,9 @@ fn place(
         AbsolutePath::new(text.replace("{home}", home.as_str()).replace("{user}", user.as_str()))
             .ok()
     };
-    rule.roots.iter().find_map(|root| {
+    rule.roots.0.iter().find_map(|root| {
         let named = filled(&root.named, &account.home)?;
-        let real = root.real.clone().or_else(|| filled(&root.named, &account.real_home))?;
+        let real = root.real.clone().or_else(|| filled(&root.named, account.real_home()))?;
         if workspace.is_within(&real) {
             return Some((workspace.clone(), real));
         }

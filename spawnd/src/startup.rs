@@ -182,8 +182,8 @@ pub fn start(place: &Place, access: &Access) -> Result<Daemon, Error> {
     let folders = Folders::open(&run, as_root)?;
     let ground = Ground { folders, homes: Homes::open(&state, as_root)?, launch, as_root };
     umask(Mode::from_bits_truncate(0o077));
-    let scopes = match policy.scopes {
-        true => Some(Scopes::open(policy.systemd_run.as_path())?),
+    let scopes = match policy.config.scopes {
+        true => Some(Scopes::open(policy.config.programs.systemd_run().as_path())?),
         false => {
             // Orphans of a session come to us, so that it can be seen to be over.
             prctl::set_child_subreaper(true)?;
@@ -207,7 +207,9 @@ pub fn start(place: &Place, access: &Access) -> Result<Daemon, Error> {
         }
     };
     let sink = Sink::choose(log::under_journal())?;
-    let audit = Audit::new(sink, policy.audit, policy.refusals_per_second, policy.max_sessions);
+    let limits = &policy.config.limits;
+    let audit =
+        Audit::new(sink, policy.config.audit, limits.refusals_per_second.0, limits.sessions.size());
     let mut daemon = Daemon::new(policy, pace, ground, doors, audit, signals);
     daemon.recover(scopes, Store::new(variable("NOTIFY_SOCKET").as_deref()), stored);
     daemon.watch(sd_notify::watchdog_enabled());
@@ -245,8 +247,9 @@ fn configured(
 /// each of them, whatever its path leads to later.
 fn programs(policy: &Policy, trust: Trust, with_claude: bool) -> Result<OwnedFd, Error> {
     let launch = settle::beside_this_program("launch")?;
-    let claude = policy.claude.as_ref().filter(|_| with_claude);
-    let systemd_run = Some(&policy.systemd_run).filter(|_| policy.scopes);
+    let claude = policy.config.claude.path.as_ref().filter(|_| with_claude);
+    let systemd_run = policy.config.programs.systemd_run();
+    let systemd_run = Some(&systemd_run).filter(|_| policy.config.scopes);
     for program in [Some(&launch), Some(&policy.channel), claude, systemd_run].into_iter().flatten()
     {
         trust.prove(program.as_path())?;

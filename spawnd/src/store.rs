@@ -35,7 +35,7 @@ pub const WAITING: usize = 1024;
 const RETRY: Duration = Duration::from_millis(20);
 
 /// One piece of a session in the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
     Leader,
     Pidfd,
@@ -264,10 +264,7 @@ pub fn inherited(variable: &dyn Fn(&str) -> Option<String>) -> Vec<(String, Owne
 /// What was stored under a session's name, not looked at yet.
 #[derive(Default)]
 pub struct Pieces {
-    leader: Option<OwnedFd>,
-    pidfd: Option<OwnedFd>,
-    notify: Option<OwnedFd>,
-    lock: Option<OwnedFd>,
+    fds: BTreeMap<What, OwnedFd>,
     facts: Option<Facts>,
 }
 
@@ -277,20 +274,11 @@ pub fn sort(stored: Vec<(SessionId, What, OwnedFd)>) -> BTreeMap<SessionId, Piec
     let mut sorted: BTreeMap<SessionId, Pieces> = BTreeMap::new();
     for (session, what, fd) in stored {
         let pieces = sorted.entry(session).or_default();
-        let place = match what {
-            What::Leader => &mut pieces.leader,
-            What::Pidfd => &mut pieces.pidfd,
-            What::Notify => &mut pieces.notify,
-            What::Lock => &mut pieces.lock,
-            What::Facts => {
-                let found = Facts::read(fd);
-                if pieces.facts.as_ref().is_none_or(|known| known.ready.is_none()) {
-                    pieces.facts = found.or(pieces.facts.take());
-                }
-                continue;
-            }
-        };
-        place.get_or_insert(fd);
+        if what != What::Facts {
+            pieces.fds.entry(what).or_insert(fd);
+        } else if pieces.facts.as_ref().is_none_or(|known| known.ready.is_none()) {
+            pieces.facts = Facts::read(fd).or(pieces.facts.take());
+        }
     }
     sorted
 }
@@ -335,14 +323,13 @@ impl Pieces {
     ///
     /// # Errors
     /// The first thing that does not fit.
-    pub fn verify(self, session: &SessionId) -> Result<Record, Mismatch> {
+    pub fn verify(mut self, session: &SessionId) -> Result<Record, Mismatch> {
         let facts = self.facts.ok_or(Mismatch::Incomplete)?;
         if facts.session != *session {
             return Err(Mismatch::Session);
         }
-        let leader = self.leader.ok_or(Mismatch::Incomplete)?;
-        let pidfd = self.pidfd.ok_or(Mismatch::Incomplete)?;
-        let lock = self.lock.ok_or(Mismatch::Incomplete)?;
+        let mut take = |what| self.fds.remove(&what).ok_or(Mismatch::Incomplete);
+        let (leader, pidfd, lock) = (take(What::Leader)?, take(What::Pidfd)?, take(What::Lock)?);
         let found = process::one(Pid::from_raw(facts.pid)).map(|process| process.start);
         match sys::pidfd::number(pidfd.as_fd()) {
             Some(gone) if gone < 0 => {}
@@ -355,7 +342,7 @@ impl Pieces {
         }
         let notify = match facts.ready {
             Some(_) => None,
-            None => Some(self.notify.ok_or(Mismatch::NeverReady)?),
+            None => Some(take(What::Notify).map_err(|_| Mismatch::NeverReady)?),
         };
         if notify.as_ref().is_some_and(|fd| getsockopt(fd, sockopt::PassCred) != Ok(true)) {
             return Err(Mismatch::Socket);
@@ -399,13 +386,13 @@ mod tests {
         let flags = SockFlag::empty();
         let notify = socket(AddressFamily::Unix, SockType::Datagram, flags, None).unwrap();
         nix::sys::socket::setsockopt(&notify, sockopt::PassCred, &true).unwrap();
-        let mut pieces = Pieces {
-            leader: Some(leader),
-            pidfd: Some(sys::pidfd::open(nix::unistd::getpid()).unwrap()),
-            notify: Some(notify),
-            lock: Some(null()),
-            facts: None,
-        };
+        let fds = [
+            (What::Leader, leader),
+            (What::Pidfd, sys::pidfd::open(nix::unistd::getpid()).unwrap()),
+            (What::Notify, notify),
+            (What::Lock, null()),
+        ];
+        let mut pieces = Pieces { fds: fds.into(), facts: None };
         change(&mut facts, &mut pieces);
         let stored = vec![(session.clone(), What::Facts, facts.sealed().unwrap())];
         pieces.facts = sort(stored).remove(&session).unwrap().facts;
@@ -430,7 +417,7 @@ mod tests {
         assert_eq!(verdict(|_, _| {}), Ok(()));
         let ready = verdict(|facts, pieces| {
             facts.ready = Some(7);
-            pieces.notify = None;
+            pieces.fds.remove(&What::Notify);
         });
         assert_eq!(ready, Ok(()));
     }
@@ -441,10 +428,13 @@ mod tests {
         assert_eq!(verdict(|f, _| f.start += 1), Err(Mismatch::Process));
         assert_eq!(verdict(|f, _| f.pid = 1), Err(Mismatch::Process));
         assert_eq!(verdict(|f, _| f.pts += 1), Err(Mismatch::Terminal));
-        assert_eq!(verdict(|_, p| p.leader = Some(null())), Err(Mismatch::Terminal));
-        assert_eq!(verdict(|_, p| p.pidfd = Some(null())), Err(Mismatch::Process));
-        assert_eq!(verdict(|_, p| p.notify = Some(null())), Err(Mismatch::Socket));
-        assert_eq!(verdict(|_, p| p.lock = None), Err(Mismatch::Incomplete));
+        assert_eq!(
+            verdict(|_, p| drop(p.fds.insert(What::Leader, null()))),
+            Err(Mismatch::Terminal)
+        );
+        assert_eq!(verdict(|_, p| drop(p.fds.insert(What::Pidfd, null()))), Err(Mismatch::Process));
+        assert_eq!(verdict(|_, p| drop(p.fds.insert(What::Notify, null()))), Err(Mismatch::Socket));
+        assert_eq!(verdict(|_, p| drop(p.fds.remove(&What::Lock))), Err(Mismatch::Incomplete));
         assert_eq!(verdict(|f, _| f.version = 2), Err(Mismatch::Incomplete));
     }
 
@@ -454,7 +444,7 @@ mod tests {
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         let pidfd = sys::pidfd::open(pid).unwrap();
         child.wait().unwrap();
-        assert_eq!(verdict(|_, pieces| pieces.pidfd = Some(pidfd)), Ok(()));
+        assert_eq!(verdict(|_, pieces| drop(pieces.fds.insert(What::Pidfd, pidfd))), Ok(()));
     }
 
     #[test]

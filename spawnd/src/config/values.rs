@@ -21,6 +21,13 @@ impl<const MIN: u64, const MAX: u64> TryFrom<u64> for Number<MIN, MAX> {
     }
 }
 
+impl<const MIN: u64, const MAX: u64> Number<MIN, MAX> {
+    /// Of things in memory.
+    pub fn size(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
 /// Bytes: a number, or one with K, M, G or T (powers of 1024) in a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawSize")]
@@ -96,18 +103,30 @@ macro_rules! checked_text {
     };
 }
 
-checked_text!(
-    /// A path that may hold `{home}`, at its start, and `{user}`.
-    Template,
-    "must be an absolute path, or one with {home} at its start or {user}",
-    |text| {
-        let rest = text.strip_prefix("{home}").unwrap_or(text).replace("{user}", "u");
-        let whole = if text.starts_with("{home}") { format!("/h{rest}") } else { rest.clone() };
-        (rest.is_empty() || rest.starts_with('/'))
+/// A folder below which workspaces may lie.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+pub struct Root {
+    /// An absolute path that may hold `{home}`, at its start, and `{user}`.
+    pub named: String,
+    /// Where that led at start, if nothing was to be replaced; launch follows no symlink.
+    pub real: Option<AbsolutePath>,
+}
+
+impl TryFrom<String> for Root {
+    type Error = &'static str;
+    fn try_from(named: String) -> Result<Self, Self::Error> {
+        let rest = named.strip_prefix("{home}").unwrap_or(&named).replace("{user}", "u");
+        let whole = if named.starts_with("{home}") { format!("/h{rest}") } else { rest.clone() };
+        let fits = (rest.is_empty() || rest.starts_with('/'))
             && !rest.contains(['{', '}'])
-            && AbsolutePath::new(whole).is_ok()
+            && AbsolutePath::new(whole).is_ok();
+        match fits {
+            true => Ok(Self { named, real: None }),
+            false => Err("must be an absolute path, or one with {home} at its start or {user}"),
+        }
     }
-);
+}
 
 checked_text!(
     /// A Unix group's name, as groupadd takes it or a directory may hold it.
@@ -225,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_root_is_a_path_with_known_words_in_their_places() {
-        holds::<Template>(
+        holds::<Root>(
             &["{home}", "{home}/x", "/srv/{user}", "/srv/a{user}b", "/"],
             &["", "x", "{home}x", "/x/{home}", "{user}", "/{uid}", "/a/../b", "/a/", "{home}/"],
         );

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{Source, parse};
-use proto::ids::{ConversationId, Secret, SessionId};
-use proto::spawn::{RefusalCode, TerminalSize};
+use proto::ids::{ConversationId, ModelName, Secret, SessionId};
+use proto::spawn::{PermissionMode, RefusalCode, TerminalSize};
 
 pub(crate) fn path(text: &str) -> AbsolutePath {
     AbsolutePath::new(text).unwrap()
@@ -90,8 +90,8 @@ struct Case {
 }
 
 impl Case {
-    fn rule(&mut self) -> &mut UserRule {
-        self.policy.users.last_mut().unwrap()
+    fn rule(&mut self) -> &mut Rule {
+        self.policy.config.users.allow.last_mut().unwrap()
     }
 
     fn found(&mut self) -> &mut Found {
@@ -101,6 +101,10 @@ impl Case {
     fn entry(&mut self) -> &mut Entry {
         self.found().entry.as_mut().unwrap()
     }
+}
+
+fn groups(names: &[&str]) -> Few<GroupName> {
+    Few(names.iter().map(|name| GroupName((*name).to_owned())).collect())
 }
 
 fn verdict(change: impl FnOnce(&mut Case)) -> Result<Judgement, Refusal> {
@@ -129,7 +133,7 @@ fn what_policy_allows_becomes_a_plan() {
     assert_eq!(plan.config_dir, Some(path("/var/lib/s/users/al/claude")));
     assert_eq!(plan.claude_arguments, ["--verbose"]);
     assert_eq!(plan.lifetime, Lifetime::OutlivesSpawnd);
-    assert_eq!(plan.sandbox.demand, Demand::Required);
+    assert_eq!(plan.sandbox.demand, launch::Demand::Required);
     let (first, rest) = plan.sandbox.hidden.split_first().unwrap();
     let last = ["/var/lib/s", "/usr/home/al"].map(path);
     assert!(*first == path("/srv/secret") && rest.ends_with(&last));
@@ -142,7 +146,7 @@ fn what_policy_allows_becomes_a_plan() {
 #[test]
 fn without_scopes_a_session_ends_with_spawnd_and_without_root_nothing_is_hidden() {
     let Judgement { plan, scope, .. } = verdict(|c| {
-        c.policy.scopes = false;
+        c.policy.config.scopes = false;
         c.facts.drop_root = false;
     })
     .ok()
@@ -157,7 +161,7 @@ fn each_rule_refuses_with_its_code() {
     assert_eq!(code(|c| c.request.permission_mode = bypass), RefusalCode::NotAllowed);
     let model = Some(ModelName::new("other").unwrap());
     assert_eq!(code(|c| c.request.model = model), RefusalCode::NotAllowed);
-    assert_eq!(code(|c| c.policy.claude = None), RefusalCode::ClaudeMissing);
+    assert_eq!(code(|c| c.policy.config.claude.path = None), RefusalCode::ClaudeMissing);
     assert_eq!(code(|c| c.facts.live_sessions = 3), RefusalCode::Busy);
     assert_eq!(code(|c| c.facts.live_of_user = 2), RefusalCode::Busy);
 }
@@ -222,15 +226,15 @@ fn a_dangerous_group_is_refused_unless_it_is_named_so() {
         let named = name.unwrap_or("root").to_owned();
         plan(|c| {
             primary(c);
-            c.rule().dangerous_groups = vec![named];
+            c.rule().dangerous_groups = groups(&[&named]);
         });
     }
     let zero = |c: &mut Case| {
-        c.rule().groups = vec!["toor".to_owned()];
+        c.rule().groups = groups(&["toor"]);
         c.found().gids.insert("toor".to_owned(), 0);
     };
     assert_eq!(code(zero), RefusalCode::UserNotAllowed);
-    assert_eq!(code(|c| c.rule().groups = vec!["gone".to_owned()]), RefusalCode::UserNotAllowed);
+    assert_eq!(code(|c| c.rule().groups = groups(&["gone"])), RefusalCode::UserNotAllowed);
 }
 
 #[test]
@@ -258,7 +262,7 @@ fn only_what_needs_a_look_up_gets_one() {
     let mut policy = policy();
     assert_eq!(policy.needs_lookup(&user("al")), Ok(true));
     assert_eq!(policy.needs_lookup(&user("who")), Ok(true));
-    policy.users.retain(|rule| matches!(rule.whom, Whom::Name(_)));
+    policy.config.users.allow.retain(|rule| rule.name.is_some());
     assert_eq!(policy.needs_lookup(&user("who")), Err(Refusal::User(user("who"))));
 }
 
