@@ -32,6 +32,7 @@ pub mod reap;
 pub mod recovery;
 pub mod refusal;
 pub mod scope;
+pub mod sealed;
 pub mod server;
 pub mod session;
 pub mod settle;

@@ -1,17 +1,13 @@
 //! Acting on a plan: the session's folder, a terminal, the plan on a sealed memfd, and launch.
 
-use std::fs::File;
-use std::io::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child as Process, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{PtyMaster, grantpt, posix_openpt, unlockpt};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{Pid, pipe2};
 use proto::launch::Plan;
 
@@ -21,6 +17,7 @@ use crate::policy::ScopeLimits;
 use crate::process;
 use crate::refusal::Refusal;
 use crate::scope::Scopes;
+use crate::sealed::sealed;
 use crate::session::{Child, Containment, Kin, Origin, Session, Starting, State};
 use crate::status::Status;
 use crate::sys;
@@ -52,7 +49,8 @@ pub fn start(
 ) -> Result<Session, Refusal> {
     let (leader, follower) = terminal().map_err(failed("terminal"))?;
     let (status, status_end) = status_pipe().map_err(failed("status pipe"))?;
-    let sealed = sealed(plan).map_err(failed("plan"))?;
+    // It holds the session's secret, so it is no argument and no variable.
+    let sealed = sealed("plan", plan).map_err(failed("plan"))?;
 
     let (mut command, program, containment) = match (scope, means.scopes) {
         (Some(limits), Some(scopes)) => (
@@ -147,20 +145,4 @@ fn status_pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((read, write))
-}
-
-/// The plan on a memory file that nobody can change any more; it holds the session's secret, so
-/// it is no argument and no variable.
-fn sealed(plan: &Plan) -> std::io::Result<OwnedFd> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let mut file = File::from(memfd_create("plan", flags)?);
-    let bytes = serde_json::to_vec(plan).map_err(std::io::Error::other)?;
-    file.write_all(&bytes)?;
-    let seals = SealFlag::F_SEAL_SEAL
-        | SealFlag::F_SEAL_SHRINK
-        | SealFlag::F_SEAL_GROW
-        | SealFlag::F_SEAL_WRITE;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))
-        .map_err(|errno: Errno| std::io::Error::from(errno))?;
-    Ok(file.into())
 }

@@ -4,14 +4,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::io::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt, sendmsg,
     socket, sockopt,
@@ -20,6 +17,7 @@ use nix::unistd::Pid;
 use proto::ids::{ConversationId, SessionId, UnixUser};
 use serde::{Deserialize, Serialize};
 
+use crate::sealed::{is_sealed, sealed};
 use crate::{log, process, sys};
 
 /// Facts of another version are not understood: their session is left alone.
@@ -75,28 +73,14 @@ pub struct Facts {
 impl Facts {
     pub const VERSION: u32 = VERSION;
 
-    /// # Errors
-    /// What the memory file answers.
-    fn sealed(&self) -> std::io::Result<OwnedFd> {
-        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-        let mut file = File::from(memfd_create("facts", flags)?);
-        file.write_all(&serde_json::to_vec(self).map_err(std::io::Error::other)?)?;
-        fcntl(&file, FcntlArg::F_ADD_SEALS(seals()))?;
-        Ok(file.into())
-    }
-
     /// Sealed files alone: nobody can change what was read.
     fn read(fd: OwnedFd) -> Option<Self> {
-        let found = SealFlag::from_bits_truncate(fcntl(&fd, FcntlArg::F_GET_SEALS).ok()?);
+        let sealed = is_sealed(&fd);
         let mut bytes = [0; FACTS];
         let len = File::from(fd).read_at(&mut bytes, 0).ok()?;
         let facts: Self = serde_json::from_slice(bytes.get(..len)?).ok()?;
-        (found.contains(seals()) && facts.version == VERSION).then_some(facts)
+        (sealed && facts.version == VERSION).then_some(facts)
     }
-}
-
-fn seals() -> SealFlag {
-    SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE
 }
 
 /// The way to systemd. Outside it, and without it, everything here does nothing.
@@ -140,7 +124,7 @@ impl Store {
     }
 
     pub fn keep_facts(&mut self, facts: &Facts) {
-        match facts.sealed() {
+        match sealed("facts", facts) {
             Ok(fd) => self.keep(&facts.session, What::Facts, fd.as_fd()),
             Err(error) => log::error(format_args!("facts of {}: {error}", facts.session)),
         }
@@ -394,7 +378,7 @@ mod tests {
         ];
         let mut pieces = Pieces { fds: fds.into(), facts: None };
         change(&mut facts, &mut pieces);
-        let stored = vec![(session.clone(), What::Facts, facts.sealed().unwrap())];
+        let stored = vec![(session.clone(), What::Facts, sealed("facts", &facts).unwrap())];
         pieces.facts = sort(stored).remove(&session).unwrap().facts;
         pieces.verify(&session).map(drop)
     }
@@ -449,6 +433,8 @@ mod tests {
 
     #[test]
     fn facts_that_anybody_could_write_are_none() {
+        use nix::sys::memfd::{MFdFlags, memfd_create};
+        use std::io::Write as _;
         let session = SessionId::random();
         let mut open = File::from(memfd_create("facts", MFdFlags::MFD_CLOEXEC).unwrap());
         open.write_all(&serde_json::to_vec(&facts(&session)).unwrap()).unwrap();
@@ -464,8 +450,9 @@ mod tests {
         let old = facts(&session);
         let new = Facts { ready: Some(9), ..old.clone() };
         for pair in [[&old, &new], [&new, &old]] {
-            let stored =
-                pair.map(|facts| (session.clone(), What::Facts, facts.sealed().unwrap())).into();
+            let stored = pair
+                .map(|facts| (session.clone(), What::Facts, sealed("facts", &facts).unwrap()))
+                .into();
             assert_eq!(sort(stored).remove(&session).unwrap().facts, Some(new.clone()));
         }
     }

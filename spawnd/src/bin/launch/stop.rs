@@ -13,6 +13,8 @@ pub(crate) enum Stop {
     Descriptors(std::io::Error),
     #[error("reading the plan")]
     PlanRead(std::io::Error),
+    #[error("plan is not sealed")]
+    PlanUnsealed,
     #[error("plan does not decode")]
     PlanDecode,
     #[error("plan is of version {version}, build {build:?}")]
@@ -109,6 +111,7 @@ impl Stop {
             | Self::Landlock(_)
             | Self::Seccomp(_)
             | Self::PlanDecode
+            | Self::PlanUnsealed
             | Self::PlanVersion { .. }
             | Self::RootPlanned
             | Self::Capabilities(_)
