@@ -103,3 +103,17 @@ fn a_claude_sees_no_process_but_its_own() {
     let pids: Vec<u32> = seen.iter().filter_map(|name| name.as_str()?.parse().ok()).collect();
     assert_eq!(pids, [attacker.started.pid]);
 }
+
+#[test]
+fn spawnd_has_one_thread_and_touches_no_file_of_its_sessions() {
+    if !have_root() {
+        return;
+    }
+    let mut stage = Stage::new(Settings::default());
+    let (attacker, _) = stage.attack(&[]);
+    let spawnd = stage.daemon.pid();
+    assert_eq!(processes::status(spawnd).expect("it runs")["Threads"], "1");
+    let held = fs::read_dir(format!("/proc/{spawnd}/fd")).unwrap().flatten();
+    let held: Vec<_> = held.filter_map(|fd| fs::read_link(fd.path()).ok()).collect();
+    assert!(!held.iter().any(|path| path.starts_with(&attacker.workspace)), "{held:?}");
+}

@@ -143,6 +143,30 @@ fn the_scope_of_a_session_has_the_limits_of_its_policy() {
 }
 
 #[test]
+fn a_credential_of_the_unit_is_disclosed_to_the_user_whom_policy_names() {
+    const DROP_IN: &str = "etc/systemd/system/synthesis-spawnd.service.d/credential.conf";
+    let machine = Machine::boot_with(|stage| {
+        hostile(stage);
+        let path = stage.join("etc/synthesis/spawnd.toml");
+        let toml = fs::read_to_string(&path).unwrap();
+        fs::write(&path, toml + "credentials = { ANTHROPIC_API_KEY = \"al\" }\n").unwrap();
+        let drop_in = stage.join(DROP_IN);
+        fs::create_dir_all(drop_in.parent().unwrap()).unwrap();
+        fs::write(drop_in, "[Service]\nSetCredential=al:in-confidence\n").unwrap();
+    });
+    let Some(machine) = machine else { return };
+    let mut client = machine.client();
+    let request = machine.request_of(USER, UID, &[(ATTACKS, "[]")]);
+    let claude = client.spawn(&request).unwrap().pid;
+    let environment = fs::read(machine.container.path(&format!("/proc/{claude}/environ"))).unwrap();
+    let environment = String::from_utf8(environment).unwrap();
+    assert!(environment.split('\0').any(|v| v == "ANTHROPIC_API_KEY=in-confidence"));
+    // spawnd has it in memory alone.
+    let spawnd = machine.container.path(&format!("/proc/{}/environ", machine.main_pid()));
+    assert!(!String::from_utf8(fs::read(spawnd).unwrap()).unwrap().contains("in-confidence"));
+}
+
+#[test]
 fn the_shipped_policy_is_valid_where_it_is_installed() {
     let Some(machine) = Machine::boot_with(hostile) else { return };
     let spawnd = "/usr/libexec/synthesis/spawnd";
