@@ -239,7 +239,8 @@ fn a_dot_or_underscore_in_the_workspace_does_not_break_resume() {
         .collect();
     let projects = daemon.place.home().join(".claude/projects").join(slug);
     fs::create_dir_all(&projects).unwrap();
-    fs::write(projects.join(format!("{}.jsonl", request.conversation)), "{}\n").unwrap();
+    let message = "{\"type\":\"user\",\"message\":{}}\n";
+    fs::write(projects.join(format!("{}.jsonl", request.conversation)), message).unwrap();
     let mut again = daemon.request();
     (again.workspace, again.conversation) = (request.workspace, request.conversation);
     let mut second = client.spawn(&again);

@@ -2,6 +2,7 @@
 //! both make the CLI exit, so the question is asked of the same file that the CLI will look for:
 //! `<config>/projects/<slug of the physical folder>/<uuid>.jsonl`.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use proto::ids::{AbsolutePath, ConversationId};
@@ -9,6 +10,8 @@ use proto::launch::Plan;
 
 use crate::stop::Stop;
 
+/// The lines before the first message are short; a file that is longer has one.
+const BEGINNING: u64 = 1024 * 1024;
 /// The CLI cuts longer slugs here and adds a hash.
 const SLUG_UNITS: usize = 200;
 
@@ -19,8 +22,29 @@ const SLUG_UNITS: usize = 200;
 pub(crate) fn exists(plan: &Plan) -> Result<bool, Stop> {
     let folder = std::env::current_dir().map_err(Stop::Transcript)?;
     let path = path(plan.config_dir.as_ref(), &plan.home, &folder, plan.conversation);
+    Ok(has_messages(&path))
+}
+
+/// The CLI makes the file with a few lines about itself and writes messages late. One that ended
+/// in between leaves a file that it would neither resume nor let be: it is removed.
+fn has_messages(path: &Path) -> bool {
     // A folder or an unreadable one is no conversation that could be resumed.
-    Ok(std::fs::metadata(path).is_ok_and(|found| found.is_file()))
+    if !std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
+        return false;
+    }
+    let Ok(file) = std::fs::File::open(path) else { return false };
+    let mut beginning = Vec::new();
+    if file.take(BEGINNING).read_to_end(&mut beginning).is_err() {
+        return false;
+    }
+    let message = [&br#""type":"user""#[..], br#""type":"assistant""#];
+    let holds = |word: &[u8]| beginning.windows(word.len()).any(|part| part == word);
+    if beginning.len() as u64 == BEGINNING || message.into_iter().any(holds) {
+        return true;
+    }
+    // What cannot be removed makes the CLI say so itself.
+    let _ = std::fs::remove_file(path);
+    false
 }
 
 fn path(
@@ -80,6 +104,21 @@ mod tests {
     fn a_character_outside_the_basic_plane_is_two_dashes() {
         assert_eq!(slug("/é"), "--");
         assert_eq!(slug("/x\u{1f600}y"), "-x--y");
+    }
+
+    #[test]
+    fn a_file_without_a_message_is_no_past_and_goes() {
+        let folder = std::env::temp_dir().join(format!("transcript-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let file = folder.join("x.jsonl");
+        let about_itself = "{\"type\":\"mode\",\"mode\":\"normal\"}\n{\"type\":\"tools-used\"}\n";
+        std::fs::write(&file, about_itself).unwrap();
+        assert!(!has_messages(&file) && !file.exists());
+        std::fs::write(&file, format!("{about_itself}{{\"type\":\"user\",\"message\":{{}}}}\n"))
+            .unwrap();
+        assert!(has_messages(&file) && file.exists());
+        assert!(!has_messages(&folder) && folder.exists());
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     /// Expected values computed with the CLI's own function in Node.
