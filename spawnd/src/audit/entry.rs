@@ -93,12 +93,19 @@ pub struct Entry {
     fields: Vec<(&'static str, String)>,
 }
 
+/// Microseconds since 1970, as journald has them.
+fn now() -> u128 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros())
+}
+
 impl Entry {
     /// `message` is for people and of our own words.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         let fields = vec![
             ("MESSAGE", message.into()),
             ("MESSAGE_ID", kind.message_id().to_owned()),
+            ("SYNTHESIS_KIND", format!("{kind:?}").to_lowercase()),
             ("PRIORITY", kind.priority().to_owned()),
             ("SYSLOG_IDENTIFIER", "synthesis-spawnd".to_owned()),
         ];
@@ -135,7 +142,13 @@ impl Entry {
 
     #[must_use]
     pub fn reason(self, reason: impl std::fmt::Display) -> Self {
-        self.with("SYNTHESIS_REASON", reason)
+        let mut entry = self.with("SYNTHESIS_REASON", reason);
+        // Escaped by now; whoever reads only messages sees why, too.
+        if let [(_, message), .., (_, reason)] = entry.fields.as_mut_slice() {
+            message.push_str(": ");
+            message.push_str(reason);
+        }
+        entry
     }
 
     #[must_use]
@@ -185,10 +198,11 @@ impl Entry {
         lines.collect::<String>().into_bytes()
     }
 
-    /// One line of JSON with the same names.
+    /// One line of JSON with the same names, and the time, which the journal adds by itself.
     pub(super) fn json(&self) -> Vec<u8> {
-        let object: serde_json::Map<String, serde_json::Value> =
+        let mut object: serde_json::Map<String, serde_json::Value> =
             self.fields.iter().map(|(n, v)| ((*n).to_owned(), v.as_str().into())).collect();
+        object.insert("__REALTIME_TIMESTAMP".to_owned(), now().to_string().into());
         let mut line = serde_json::Value::Object(object).to_string().into_bytes();
         line.push(b'\n');
         line
@@ -204,7 +218,7 @@ mod tests {
         let hostile = "x\nSYNTHESIS_USER=root\n\x1b[2J\u{202e}\0\u{85}é\"";
         let entry = Entry::new(Kind::Refused, "refused").reason(hostile);
         let journal = String::from_utf8(entry.journal()).unwrap();
-        assert_eq!(journal.lines().count(), 5);
+        assert_eq!(journal.lines().count(), 6);
         assert!(!journal.contains('\u{1b}') && !journal.contains('\u{202e}'));
         assert!(journal.contains(r"SYNTHESIS_REASON=x\nSYNTHESIS_USER=root\n\u{1b}[2J"));
         assert!(journal.contains('é'));
@@ -216,7 +230,7 @@ mod tests {
     #[test]
     fn an_endless_value_is_cut() {
         let entry = Entry::new(Kind::Refused, "r").reason("\u{1b}".repeat(LONGEST));
-        assert!(entry.journal().len() < LONGEST + 300);
+        assert!(entry.journal().len() < 2 * LONGEST + 400);
     }
 
     #[test]
