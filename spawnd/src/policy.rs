@@ -311,7 +311,7 @@ fn place(
         AbsolutePath::new(text.replace("{home}", home.as_str()).replace("{user}", user.as_str()))
             .ok()
     };
-    rule.roots.0.iter().find_map(|root| {
+    let placed = rule.roots.0.iter().find_map(|root| {
         let named = filled(&root.named, &account.home)?;
         let real = root.real.clone().or_else(|| filled(&root.named, account.real_home()))?;
         if workspace.is_within(&real) {
@@ -322,7 +322,9 @@ fn place(
         // Joining an empty path would leave a trailing slash.
         let moved = if below.as_os_str().is_empty() { real.as_path().into() } else { moved };
         Some((AbsolutePath::new(moved.to_str()?).ok()?, real))
-    })
+    });
+    // As a workspace the account's own home would be shown whole, whatever is hidden.
+    placed.filter(|(place, _)| rule.home == Home::Real || !account.real_home().is_within(place))
 }
 
 #[cfg(test)]

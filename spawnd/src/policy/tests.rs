@@ -287,13 +287,30 @@ fn a_workspace_outside_every_root_is_refused() {
 }
 
 #[test]
+fn the_accounts_own_home_is_a_workspace_only_where_it_is_the_sessions_home() {
+    for home in ["/home/al", "/usr/home/al"] {
+        let with = |kind| {
+            move |c: &mut Case| {
+                c.request.workspace = path(home);
+                c.rule().home = kind;
+            }
+        };
+        assert_eq!(code(with(Home::Private)), RefusalCode::WorkspaceNotAllowed, "{home}");
+        assert!(verdict(with(Home::Real)).is_ok(), "{home}");
+    }
+}
+
+#[test]
 fn a_root_behind_a_symlink_is_replaced_by_where_it_leads() {
     for (asked, real) in [
         ("/home/al", "/usr/home/al"),
         ("/home/al/a/b", "/usr/home/al/a/b"),
         ("/usr/home/al/a", "/usr/home/al/a"),
     ] {
-        let plan = plan(|c| c.request.workspace = path(asked));
+        let plan = plan(|c| {
+            c.request.workspace = path(asked);
+            c.rule().home = Home::Real;
+        });
         assert_eq!(plan.workspace, path(real));
         assert_eq!(plan.workspace_root, path("/usr/home/al"));
     }
