@@ -59,6 +59,8 @@ pub enum Error {
     Decode(#[from] proto::spawn::DecodeError),
     #[error("spawnd speaks version {0}, this is version {VERSION}")]
     Version(u32),
+    #[error("another frontd is connected to it")]
+    InUse,
     #[error("spawnd said something out of turn")]
     OutOfTurn,
     #[error("spawnd did not answer in time")]
@@ -154,14 +156,22 @@ impl Connection {
     pub async fn serve(mut self, address: Address) -> Error {
         match address {
             Address::Connected(socket) => self.until_lost(&socket).await,
-            Address::Path(path) => loop {
-                let error = match UnixSeqpacket::connect(&path).await {
-                    Ok(socket) => self.until_lost(&socket).await,
-                    Err(error) => Error::Connect(error),
-                };
-                tracing::warn!(error = %chain(&error), path = %path.display(), "spawnd");
-                tokio::time::sleep(RETRY).await;
-            },
+            Address::Path(path) => {
+                let mut told = String::new();
+                loop {
+                    let error = match UnixSeqpacket::connect(&path).await {
+                        Ok(socket) => self.until_lost(&socket).await,
+                        Err(error) => Error::Connect(error),
+                    };
+                    // Tried again five times a second, told when it is another than before.
+                    let said = chain(&error).to_string();
+                    if said != told {
+                        tracing::warn!(error = %said, path = %path.display(), "spawnd");
+                        told = said;
+                    }
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
         }
     }
 
@@ -287,6 +297,10 @@ impl Link<'_> {
             match receive(self.socket, &mut buffer).await?.0 {
                 FromSpawnd::Answer { id, answer } if id == asked => return Ok(answer),
                 FromSpawnd::Event(event) => connection.pass_on(event).await,
+                FromSpawnd::Answer {
+                    answer: Answer::Refused { code: RefusalCode::InUse, .. },
+                    ..
+                } => return Err(Error::InUse),
                 FromSpawnd::Hello { .. } | FromSpawnd::Answer { .. } => {
                     return Err(Error::OutOfTurn);
                 }
