@@ -10,6 +10,8 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::folder::LONGEST_RUN;
+
 pub use values::{
     Addresses, Argument, CredentialName, Credentials, Few, GroupName, Number, Root, Size, Tool,
     Value, VariableName, Variables,
@@ -262,9 +264,13 @@ pub fn parse(text: &str, source: Source) -> Result<Config, Fault> {
     let mut table = DeTable::parse(text).map_err(faulty)?;
     let places = inherit(table.get_mut());
     let config = Config::deserialize(toml::Deserializer::from(table)).map_err(faulty)?;
-    let nowhere = |key: &'static str, what: &str| fault_at(text, 0, Some(key), what);
+    let nowhere =
+        |key: &'static str, what: &str| fault_at(text, place_of(text, key), Some(key), what);
     if source == Source::File && config.claude.path.is_none() {
         return Err(nowhere("claude.path", "is missing"));
+    }
+    if config.run.as_str().len() > LONGEST_RUN {
+        return Err(nowhere("run", &format!("is longer than {LONGEST_RUN} bytes")));
     }
     let folder = config.bridge.as_path().parent().and_then(|folder| folder.to_str());
     if folder
@@ -352,6 +358,14 @@ impl Rule {
 }
 
 /// The line of an offset, and the key that stands there or above.
+/// Where a line gives this key, or the beginning.
+fn place_of(text: &str, key: &str) -> usize {
+    let gives = |line: &str| line.trim_start_matches(['[', ' ']).starts_with(key);
+    let lines = text.split_inclusive('\n');
+    let before: usize = lines.take_while(|line| !gives(line)).map(str::len).sum();
+    if before < text.len() { before } else { 0 }
+}
+
 fn fault_at(text: &str, place: usize, key: Option<&str>, what: &str) -> Fault {
     let before = text.get(..place).unwrap_or_default();
     let line = before.matches('\n').count() + 1;

@@ -24,6 +24,8 @@ use crate::refusal::Refusal;
 const SOCKET_PATH: usize = 107;
 /// The longest name of a socket in a session's folder.
 const LONGEST_SOCKET: &str = "/hook.sock";
+/// The longest `run`: below it lie `sessions`, a session's folder and its sockets.
+pub const LONGEST_RUN: usize = SOCKET_PATH - "/sessions/".len() - 26 - LONGEST_SOCKET.len();
 /// Sweeps what spawnd itself must not look at.
 const NOBODY: u32 = 65_534;
 /// A predecessor that is just ending its sessions needs no longer.

@@ -9,7 +9,7 @@
 //! ready, [`reap`] that it ended and sees to it that nothing of it is left ([`scope`], or [`family`]
 //! where there is no systemd). What must outlive this process lies in systemd's hands ([`store`],
 //! [`recovery`]).
-//! [`daemon`] is the loop between them, [`session`] the table they share.
+//! [`daemon`] is the loop between them, [`news`] what it sleeps on, [`session`] the table they share.
 #![deny(unsafe_code)]
 
 pub mod audit;
@@ -23,6 +23,7 @@ pub mod homes;
 pub mod lock;
 pub mod log;
 pub mod lookup;
+pub mod news;
 pub mod notify;
 pub mod pace;
 pub mod policy;

@@ -41,6 +41,11 @@ fn check_config_names_line_and_key_of_the_first_fault() {
         ("x = 1", "1: x: unknown field"),
         ("audit = \"never\"", "1: audit: "),
         ("bridge = \"/run/synthesis/b.sock\"", "1: bridge: needs a folder"),
+        ("audit = \"required\"\nbridge = \"/run/synthesis/b.sock\"", "2: bridge: needs a folder"),
+        (
+            "scopes = true\nrun = \"/run/0123456789-0123456789-0123456789-0123456789-0123456789-01\"",
+            "2: run: is longer than 61 bytes",
+        ),
         ("frontd = \"x\"", ": duplicate key"),
         ("scopes = true\nstate = \"var\"", "2: state: "),
     ] {
