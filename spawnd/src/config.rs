@@ -1,6 +1,7 @@
 //! spawnd.toml: what may stand in it, with every default, and where it is wrong. Looks at nothing
 //! but the text; read once at start.
 
+mod fault;
 mod values;
 
 use proto::ids::{AbsolutePath, ModelName, UnixUser};
@@ -12,6 +13,8 @@ use toml::de::{DeTable, DeValue};
 
 use crate::folder::LONGEST_RUN;
 
+pub use fault::Fault;
+use fault::{fault_at, place_of};
 pub use values::{
     Addresses, Argument, CredentialName, Credentials, Few, GroupName, Number, Root, Size, Tool,
     Value, VariableName, Variables,
@@ -43,16 +46,6 @@ pub const DANGEROUS: [&str; 14] = [
 
 /// Keys that only an entry can have.
 const WHOSE: [&str; 3] = ["name", "group", "account"];
-
-/// One fault of the file.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{line}: {key}: {what}")]
-pub struct Fault {
-    pub line: usize,
-    pub key: String,
-    /// The parser's words, or ours.
-    pub what: String,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -358,33 +351,6 @@ impl Rule {
 }
 
 /// The line of an offset, and the key that stands there or above.
-/// Where a line gives this key, or the beginning.
-fn place_of(text: &str, key: &str) -> usize {
-    let gives = |line: &str| line.trim_start_matches(['[', ' ']).starts_with(key);
-    let lines = text.split_inclusive('\n');
-    let before: usize = lines.take_while(|line| !gives(line)).map(str::len).sum();
-    if before < text.len() { before } else { 0 }
-}
-
-fn fault_at(text: &str, place: usize, key: Option<&str>, what: &str) -> Fault {
-    let before = text.get(..place).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let above: Vec<&str> = text.lines().take(line).map(str::trim).collect();
-    let mut tables = above.iter().rev().filter_map(|line| line.strip_prefix('['));
-    let table = tables.next().and_then(|rest| rest.split(']').next());
-    let table = table.map_or("", |table| table.trim_start_matches('['));
-    let found = above.iter().rev().take_while(|line| !line.starts_with('[')).find_map(|line| {
-        let key = line.split_once('=')?.0.trim();
-        (!key.is_empty() && !key.starts_with('#')).then_some(key)
-    });
-    let key = key.or(found).unwrap_or_default();
-    let key = if key.contains('.') { key.to_owned() } else { format!("{table}.{key}") };
-    let key = key.trim_matches('.').to_owned();
-    // One line, whatever the parser wrote.
-    let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
-    Fault { line, key: if key.is_empty() { "file".to_owned() } else { key }, what }
-}
-
 pub(crate) fn fixed(path: &str) -> AbsolutePath {
     AbsolutePath::new(path).expect("a plain path of ours")
 }

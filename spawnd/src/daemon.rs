@@ -13,6 +13,7 @@ use proto::limits;
 
 use crate::audit::Audit;
 use crate::connection::Broken;
+use crate::doors::{Doors, Entrance};
 use crate::family::Surroundings;
 use crate::folder::{Folders, Owner};
 use crate::homes::Homes;
@@ -22,7 +23,6 @@ use crate::pace::Pace;
 use crate::policy::Policy;
 use crate::recovery::Recovery;
 use crate::scope::Scopes;
-use crate::server::{Doors, Entrance};
 use crate::session::{Course, Kin, State, Table};
 use crate::sweep::Sweeps;
 use crate::{family, log, process, sys, undertaker};

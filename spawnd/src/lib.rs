@@ -17,6 +17,7 @@ pub mod cgroup;
 pub mod config;
 pub mod connection;
 pub mod daemon;
+pub mod doors;
 pub mod family;
 pub mod folder;
 pub mod homes;

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use proto::ids::SessionId;
 
 use crate::daemon::{CLOSING_LOOK, Daemon, Error};
-use crate::server::Entrance;
+use crate::doors::Entrance;
 use crate::session::{Containment, Readiness, State};
 
 /// Whose news a descriptor brings.

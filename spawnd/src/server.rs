@@ -1,20 +1,17 @@
-//! The socket side: who may connect, hello, and the table of the privileged surface.
-//!
-//! One connection is active. Others may wait for their hello, a bounded number for a bounded
-//! time, so that a silent peer cannot keep frontd out; a hello beside an active connection is
-//! answered `in_use` (as the answer to request 0) and closed.
+//! The socket side: hello, and the table of the privileged surface. A hello beside an active
+//! connection is answered `in_use` (as the answer to request 0) and closed.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::Signal as Unix;
 use proto::ids::SessionId;
-use proto::limits;
 use proto::spawn::{Answer, Call, Event, FromFrontd, FromSpawnd, Signal, Spawn, VERSION};
 
 use crate::audit::{Entry, Kind};
 use crate::connection::{Broken, Connection};
 use crate::daemon::Daemon;
+use crate::doors::Greeting;
 use crate::folder::Owner;
 use crate::lookup::Found;
 use crate::policy::{self, Facts, Judgement};
@@ -25,43 +22,10 @@ use crate::undertaker::Foreign;
 use crate::witness::{about, about_start};
 use crate::{spawn, sys};
 
-/// Connections that have not said hello yet.
-const GREETINGS: usize = 8;
 /// Packets read in one turn of the loop: exits and readiness are not kept waiting.
 const AT_ONCE: usize = 16;
 /// A claude that does not end on SIGTERM is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
-
-/// Where peers come from.
-pub enum Entrance {
-    /// One connection, made by our parent: its end is the daemon's.
-    Single,
-    Listener(OwnedFd),
-}
-
-pub struct Greeting {
-    pub connection: Connection,
-    pub deadline: Instant,
-}
-
-pub struct Doors {
-    pub entrance: Entrance,
-    pub greetings: Vec<Greeting>,
-    pub active: Option<Connection>,
-    pub peers: [u32; 3],
-    next_serial: u64,
-}
-
-/// A connection that is not even heard.
-#[derive(Debug, thiserror::Error)]
-pub enum TurnedAway {
-    #[error("connection refused: not the uid that may connect")]
-    Foreign { uid: u32 },
-    #[error("connection refused: too many wait for their hello")]
-    Crowded { uid: u32 },
-    #[error("connection refused: {0}")]
-    Nameless(#[from] nix::Error),
-}
 
 /// How a call is answered.
 enum Reply {
@@ -69,39 +33,6 @@ enum Reply {
     WithLeader(Answer, OwnedFd),
     /// By what becomes of the start.
     Later,
-}
-
-impl Doors {
-    /// `peers`: the uids that may connect.
-    pub fn new(entrance: Entrance, peers: [u32; 3]) -> Self {
-        Self { entrance, greetings: Vec::new(), active: None, peers, next_serial: 1 }
-    }
-
-    /// Lets a connection wait for its hello, if the kernel says that its peer may.
-    ///
-    /// # Errors
-    /// Why the connection was closed.
-    pub fn greet(&mut self, socket: OwnedFd, now: Instant) -> Result<(), TurnedAway> {
-        let connection = Connection::new(socket, self.next_serial)?;
-        self.next_serial += 1;
-        let uid = connection.peer;
-        if !self.peers.contains(&uid) {
-            return Err(TurnedAway::Foreign { uid });
-        }
-        if self.greetings.len() >= GREETINGS {
-            return Err(TurnedAway::Crowded { uid });
-        }
-        let deadline = now + limits::HELLO_WITHIN;
-        self.greetings.push(Greeting { connection, deadline });
-        Ok(())
-    }
-
-    /// No peer is left that could come back.
-    pub fn is_deserted(&self) -> bool {
-        matches!(self.entrance, Entrance::Single)
-            && self.active.is_none()
-            && self.greetings.is_empty()
-    }
 }
 
 impl Daemon {

@@ -8,8 +8,8 @@ use proto::spawn::{Call, Spawn};
 
 use crate::audit::{Entry, Kind};
 use crate::daemon::Daemon;
+use crate::doors::TurnedAway;
 use crate::refusal::Refusal;
-use crate::server::TurnedAway;
 use crate::session::Origin;
 
 /// (uid_t) -1 is nobody's: the peer of a connection that is gone.
