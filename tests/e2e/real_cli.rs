@@ -143,3 +143,43 @@ async fn hooks_that_the_users_settings_switch_off_are_said() {
     let reply = server.client.chat("hello").await;
     assert_eq!((reply.status, &*reply.error_code()), (403, "hooks_disabled"), "{}", reply.text());
 }
+
+#[tokio::test]
+async fn a_cli_that_was_cut_off_before_says_so_and_starts() {
+    let Some(real) = real(|_| (), "").await else { return };
+    let server = &real.server;
+    assert_eq!(server.client.session("first").chat("one").await.content(), "You said: one");
+    let [claude] = server.claudes()[..] else { panic!("one claude: {:?}", server.claudes()) };
+    kill_seen(server, claude).await;
+    // As the CLI remembers starts that were cut off: once, and once too often.
+    let file = server.state.join("home/.claude.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let version = config["lastReleaseNotesSeen"].as_str().unwrap_or("2.1.329").to_owned();
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    for (strikes, session) in [(0, "second"), (1, "third")] {
+        config["fullscreenBootStrikes"] = json!({ "count": strikes, "version": version });
+        config.as_object_mut().unwrap().remove("fullscreenAutoDisabled");
+        config["fullscreenBootPending"] = json!({ "4194000": {
+            "host": host.trim(), "platform": "linux", "version": version,
+            "startedAt": u64::try_from(since.as_millis()).unwrap() - 60_000,
+        } });
+        std::fs::write(&file, config.to_string()).unwrap();
+        assert_eq!(server.client.session(session).chat("two").await.content(), "You said: two");
+        // Else this was a start like any other: it is written down some time after.
+        let noticed = async {
+            loop {
+                let now = std::fs::read(&file).unwrap_or_default();
+                let now: Value = serde_json::from_slice(&now).unwrap_or_default();
+                if now["fullscreenBootStrikes"]["count"] == 1
+                    || now["fullscreenAutoDisabled"].is_object()
+                {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let patience = std::time::Duration::from_secs(20);
+        tokio::time::timeout(patience, noticed).await.expect("the CLI notices what it remembers");
+    }
+}

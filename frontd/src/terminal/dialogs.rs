@@ -18,11 +18,19 @@ use super::screen::Screen;
 const MARKER: &str = "❯ ";
 const FOOTER: &str = "Enter to confirm · Esc to cancel";
 
-/// What the CLI prints above its first dialog after a start that was cut off (a SIGKILL, say):
-/// two rows, in its own words. Nothing else may stand above a dialog that is answered.
-const NOTICE: [&str; 2] = [
-    "Claude Code's fullscreen renderer didn't finish starting last time on this machine",
-    "renderer. It will try fullscreen again next launch",
+/// What the CLI prints above its first dialog after a start that was cut off (a SIGKILL, say), once
+/// and once too often: two rows, in its own words. Nothing else may stand above a dialog that is
+/// answered.
+const NOTICES: [[&str; 2]; 2] = [
+    [
+        "Claude Code's fullscreen renderer didn't finish starting last time on this machine",
+        "renderer. It will try fullscreen again next launch",
+    ],
+    // Cut at the terminal's edge, in the midst of a word.
+    [
+        "Claude Code's fullscreen renderer has repeatedly failed to start on this machine",
+        "ui fullscreen to try it again (this also resets after an update).",
+    ],
 ];
 
 const ENTER: &[u8] = b"\r";
@@ -236,10 +244,9 @@ impl<'a> ChoiceRow<'a> {
 }
 
 fn without_notice<'a>(rows: &'a [&'a str]) -> &'a [&'a str] {
-    match rows {
-        [one, two, rest @ ..] if one.starts_with(NOTICE[0]) && two.starts_with(NOTICE[1]) => rest,
-        _ => rows,
-    }
+    let [one, two, rest @ ..] = rows else { return rows };
+    let noticed = |[first, second]: &[&str; 2]| one.starts_with(first) && two.starts_with(second);
+    if NOTICES.iter().any(noticed) { rest } else { rows }
 }
 
 /// The rows of claude's prompt, which no dialog has: a rule, the marker alone at the left, a rule.

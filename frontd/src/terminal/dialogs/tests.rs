@@ -197,6 +197,12 @@ fn the_notice_after_a_start_that_was_cut_off_may_stand_above_and_nothing_else() 
         "renderer. It will try fullscreen again next launch; /tui classic keeps the classic renderer.",
     ];
     assert_eq!(with_above(&notice), CHANNELS);
+    let once_too_often = [
+        "Claude Code's fullscreen renderer has repeatedly failed to start on this machine, so it has been turned off here. Run /t",
+        "ui fullscreen to try it again (this also resets after an update).",
+    ];
+    assert_eq!(with_above(&once_too_often), CHANNELS);
+    assert!(matches!(with_above(&[notice[0], once_too_often[1]]), Look::Unknown { .. }));
     assert!(matches!(with_above(&notice[1..]), Look::Unknown { .. }));
     assert!(matches!(with_above(&["anything"]), Look::Unknown { .. }));
 }
