@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::event::{Event, Failure, FailureKind, Outcome};
+use super::event::{Event, Outcome};
+use super::failure::{Failure, FailureKind};
 
 /// Bytes that one run's log holds: 31 replies of the greatest length.
 const RUN_BYTES: usize = 16 * 1024 * 1024;
@@ -81,12 +82,14 @@ impl Run {
                 return;
             }
             log.bytes += EVENT;
-            if let Event::Text(text) = &event {
+            if let Event::TextDelta { delta: text } = &event {
                 log.bytes += text.len();
             }
             let event = if log.bytes > RUN_BYTES {
                 let message = "the answer is longer than a run may hold";
-                Event::Finished(Outcome::Failed(Failure::new(FailureKind::TooLong, message)))
+                Event::Finished(Outcome::Failed {
+                    error: Failure::new(FailureKind::TooLong, message),
+                })
             } else {
                 event
             };
@@ -178,15 +181,18 @@ mod tests {
             seen
         });
         tokio::task::yield_now().await;
-        run.append(Event::Text("one".into()));
+        run.append(Event::TextDelta { delta: "one".into() });
         run.finish(Outcome::Completed);
-        run.append(Event::Text("late".into()));
+        run.append(Event::TextDelta { delta: "late".into() });
         let mut late = run.read();
         let mut seen = Vec::new();
         while let Some(event) = late.next().await {
             seen.push(event);
         }
-        assert_eq!(seen, [Event::Text("one".into()), Event::Finished(Outcome::Completed)]);
+        assert_eq!(
+            seen,
+            [Event::TextDelta { delta: "one".into() }, Event::Finished(Outcome::Completed)]
+        );
         assert_eq!(reading.await.unwrap(), seen);
     }
 
@@ -194,7 +200,7 @@ mod tests {
     fn events_without_text_are_bounded_too() {
         let run = Run::new(RunId::random());
         for _ in 0..=RUN_BYTES / EVENT {
-            run.append(Event::Usage(proto::bridge::TokenUsage::default()));
+            run.append(Event::Usage { usage: proto::bridge::TokenUsage::default() });
         }
         assert!(run.is_finished());
     }
@@ -204,7 +210,7 @@ mod tests {
         let run = Run::new(RunId::random());
         let text: Arc<str> = "x".repeat(proto::limits::MESSAGE_TEXT).into();
         for _ in 0..33 {
-            run.append(Event::Text(Arc::clone(&text)));
+            run.append(Event::TextDelta { delta: Arc::clone(&text) });
         }
         assert!(run.is_finished());
     }

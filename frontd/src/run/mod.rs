@@ -2,9 +2,11 @@
 //! The run belongs to its session; an HTTP response is one reader of its log.
 
 pub mod event;
+pub mod failure;
 pub mod log;
 pub mod registry;
 
-pub use event::{Event, Failure, FailureKind, Outcome};
+pub use event::{Event, FileNote, Json, Logged, Outcome, Status, UserMessage};
+pub use failure::{Failure, FailureKind};
 pub use log::{Reader, Run, RunId};
 pub use registry::Runs;

@@ -311,7 +311,7 @@ impl Actor {
     fn shut_down(&mut self) {
         let failure = Failure::new(FailureKind::Stopping, "the server is stopping");
         for (id, run) in self.runs.drain() {
-            run.finish(Outcome::Failed(failure.clone()));
+            run.finish(Outcome::Failed { error: failure.clone() });
             self.app.runs.end(id);
         }
     }

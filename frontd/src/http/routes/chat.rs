@@ -216,11 +216,18 @@ async fn whole(
     let mut usage = None;
     while let Some(event) = reader.next().await {
         match event {
-            Event::Pushed => {}
-            Event::Text(text) => replies.push(text),
-            Event::Usage(seen) => usage = Some(seen),
+            Event::Started { .. }
+            | Event::Status(_)
+            | Event::CommentaryDelta { .. }
+            | Event::Media { .. }
+            | Event::ToolInput { .. }
+            | Event::ToolOutput { .. }
+            | Event::PermissionRequested { .. }
+            | Event::PermissionResolved { .. } => {}
+            Event::TextDelta { delta: text } => replies.push(text),
+            Event::Usage { usage: seen } => usage = Some(seen),
             Event::Finished(Outcome::Completed | Outcome::Aborted) => break,
-            Event::Finished(Outcome::Failed(failure)) => return Err((&failure).into()),
+            Event::Finished(Outcome::Failed { error: failure }) => return Err((&failure).into()),
         }
     }
     drop(presence);
@@ -235,7 +242,9 @@ async fn stream(
 ) -> Result<Response, ApiError> {
     let mut ready = VecDeque::new();
     match tokio::time::timeout(HEAD_WITHIN, reader.next()).await {
-        Ok(Some(Event::Finished(Outcome::Failed(failure)))) => return Err((&failure).into()),
+        Ok(Some(Event::Finished(Outcome::Failed { error: failure }))) => {
+            return Err((&failure).into());
+        }
         Ok(Some(event)) => ready.push_back(event),
         Ok(None) | Err(_) => {}
     }
@@ -311,12 +320,19 @@ impl Streaming {
 
     fn render(&mut self, event: Event, out: &mut BytesMut) {
         match event {
-            Event::Pushed => {}
-            Event::Text(text) => {
+            Event::Started { .. }
+            | Event::Status(_)
+            | Event::CommentaryDelta { .. }
+            | Event::Media { .. }
+            | Event::ToolInput { .. }
+            | Event::ToolOutput { .. }
+            | Event::PermissionRequested { .. }
+            | Event::PermissionResolved { .. } => {}
+            Event::TextDelta { delta: text } => {
                 out.extend_from_slice(&self.chunks.reply(self.replies, &text));
                 self.replies += 1;
             }
-            Event::Usage(usage) => self.usage = Some(usage),
+            Event::Usage { usage } => self.usage = Some(usage),
             Event::Finished(Outcome::Completed | Outcome::Aborted) => {
                 self.place = Place::End;
                 out.extend_from_slice(&self.chunks.finish());
@@ -325,7 +341,7 @@ impl Streaming {
                 );
                 out.extend_from_slice(&sse::DONE);
             }
-            Event::Finished(Outcome::Failed(failure)) => {
+            Event::Finished(Outcome::Failed { error: failure }) => {
                 self.place = Place::End;
                 out.extend_from_slice(&sse::error(&ApiError::from(&failure).object_in_stream()));
             }

@@ -162,7 +162,9 @@ impl Turn {
         match self.phase {
             Phase::Answered => {}
             Phase::Aborting { .. } => out.push(finish(run, Outcome::Aborted)),
-            Phase::Pushed | Phase::Working => out.push(finish(run, Outcome::Failed(failure))),
+            Phase::Pushed | Phase::Working => {
+                out.push(finish(run, Outcome::Failed { error: failure }))
+            }
         }
     }
 }

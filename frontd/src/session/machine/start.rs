@@ -6,7 +6,7 @@ use proto::ids::SessionId;
 use proto::spawn::RefusalCode;
 
 use super::{Action, Gate, Machine, RECEIPT_PATIENCE, State, WATCH_EVERY, finish};
-use crate::run::{Event, Failure, FailureKind, Outcome};
+use crate::run::{Event, Failure, FailureKind, Outcome, Status};
 use crate::session::diagnosis;
 use crate::session::turn::{Phase, Turn, Work};
 
@@ -37,7 +37,7 @@ impl Machine {
         match self.queue.pop_front() {
             Some(pending) => {
                 self.turns += 1;
-                out.push(Action::Run(pending.run, Event::Pushed));
+                out.push(Action::Run(pending.run, Event::Status(Status::Pushed)));
                 out.push(Action::Push(pending.clone()));
                 let (mut turn, mut patience) = (Turn::new(pending), RECEIPT_PATIENCE);
                 if self.attached {
@@ -126,7 +126,7 @@ impl Machine {
         match failure.kind {
             FailureKind::StartFailed | FailureKind::ProcessEnded | FailureKind::OutOfMemory => {
                 if let Some(pending) = self.queue.pop_front() {
-                    out.push(finish(pending.run, Outcome::Failed(failure)));
+                    out.push(finish(pending.run, Outcome::Failed { error: failure }));
                 }
             }
             FailureKind::NoSlot
@@ -143,7 +143,7 @@ impl Machine {
 
     pub(super) fn fail_queue(&mut self, failure: &Failure, out: &mut Vec<Action>) {
         for pending in self.queue.drain(..) {
-            out.push(finish(pending.run, Outcome::Failed(failure.clone())));
+            out.push(finish(pending.run, Outcome::Failed { error: failure.clone() }));
         }
     }
 }

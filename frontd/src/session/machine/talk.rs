@@ -30,7 +30,7 @@ impl Machine {
             Told::Idle {} => self.idle_seen(process, now, out),
             Told::Usage(usage) => {
                 if let State::Busy { work: Work::Ours(turn), .. } = &self.state {
-                    out.push(Action::Run(turn.pending.run, Event::Usage(usage)));
+                    out.push(Action::Run(turn.pending.run, Event::Usage { usage }));
                 }
             }
         }
@@ -78,7 +78,7 @@ impl Machine {
             Attempt::Second => {
                 let message = "claude took no notice of the message, twice";
                 let failure = Failure::new(FailureKind::NotReceived, message);
-                out.push(finish(pending.run, Outcome::Failed(failure)));
+                out.push(finish(pending.run, Outcome::Failed { error: failure }));
             }
         }
         self.stop(process, now, out);
@@ -109,7 +109,7 @@ impl Machine {
         }
         let run = turn.pending.run;
         turn.replies += 1;
-        out.push(Action::Run(run, Event::Text(content.into())));
+        out.push(Action::Run(run, Event::TextDelta { delta: content.into() }));
         if !is_final {
             turn.phase = Phase::Working;
             *deadline = now + WATCH_EVERY;
@@ -201,20 +201,20 @@ impl Turn {
             (Phase::Answered, _) => return,
             (Phase::Aborting { .. }, _) => Outcome::Aborted,
             (Phase::Pushed | Phase::Working, TurnEnd::Failure { error }) => {
-                Outcome::Failed(diagnosis::of_model_error(&error))
+                Outcome::Failed { error: diagnosis::of_model_error(&error) }
             }
             (Phase::Pushed | Phase::Working, TurnEnd::Stop { .. }) if self.replies > 0 => {
                 Outcome::Completed
             }
             (Phase::Pushed | Phase::Working, TurnEnd::Stop { text: Some(text) }) => {
                 if !text.is_empty() {
-                    out.push(Action::Run(run, Event::Text(text.into())));
+                    out.push(Action::Run(run, Event::TextDelta { delta: text.into() }));
                 }
                 Outcome::Completed
             }
             (Phase::Pushed | Phase::Working, TurnEnd::Stop { text: None }) => {
                 let message = "claude's turn ended and its answer was not seen";
-                Outcome::Failed(Failure::new(FailureKind::AnswerLost, message))
+                Outcome::Failed { error: Failure::new(FailureKind::AnswerLost, message) }
             }
         };
         out.push(finish(run, outcome));

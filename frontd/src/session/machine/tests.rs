@@ -102,7 +102,7 @@ fn outcome(actions: &[Action]) -> Option<&Outcome> {
 
 fn failure(actions: &[Action]) -> FailureKind {
     match outcome(actions) {
-        Some(Outcome::Failed(failure)) => failure.kind,
+        Some(Outcome::Failed { error: failure }) => failure.kind,
         other => panic!("{other:?}"),
     }
 }
@@ -147,7 +147,7 @@ fn messages_go_one_after_the_other() {
     let actions = bench.reply(&process, "answer", Some(&id));
     assert_eq!(outcome(&actions), Some(&Outcome::Completed));
     assert!(pushes(&actions).is_empty(), "claude is still in its turn");
-    assert!(actions.contains(&Action::Run(run, Event::Text("answer".into()))));
+    assert!(actions.contains(&Action::Run(run, Event::TextDelta { delta: "answer".into() })));
     let actions = bench.stop_hook(&process, Some(&id));
     assert_eq!(pushes(&actions).first().map(|p| p.run), Some(second));
 }
@@ -208,7 +208,7 @@ fn the_second_final_reply_is_refused() {
 fn a_turn_without_a_reply_is_answered_by_its_last_text() {
     let (mut bench, process, run, id) = Bench::working();
     let actions = bench.stop_hook(&process, Some(&id));
-    assert!(actions.contains(&Action::Run(run, Event::Text("last words".into()))));
+    assert!(actions.contains(&Action::Run(run, Event::TextDelta { delta: "last words".into() })));
     assert_eq!(outcome(&actions), Some(&Outcome::Completed));
 }
 
@@ -219,7 +219,7 @@ fn the_last_text_does_not_follow_a_reply() {
     bench.told(&process, Told::Reply { content: "part".into(), r#final: false, message_id });
     let actions = bench.stop_hook(&process, Some(&id));
     assert_eq!(outcome(&actions), Some(&Outcome::Completed));
-    assert!(!actions.iter().any(|a| matches!(a, Action::Run(_, Event::Text(_)))));
+    assert!(!actions.iter().any(|a| matches!(a, Action::Run(_, Event::TextDelta { .. }))));
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn an_exit_fails_the_turn_with_its_cause_and_keeps_the_queue() {
     let (mut bench, process, ..) = Bench::working();
     bench.submit("second");
     let actions = bench.exit(&process);
-    let Some(Outcome::Failed(failure)) = outcome(&actions) else { panic!("{actions:?}") };
+    let Some(Outcome::Failed { error: failure }) = outcome(&actions) else { panic!("{actions:?}") };
     assert_eq!(failure.kind, FailureKind::ProcessEnded);
     assert!(failure.message.contains("signal 9"));
     assert!(actions.contains(&Action::AcquireSlot));
