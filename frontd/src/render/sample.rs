@@ -10,6 +10,8 @@ use crate::run::{
 
 /// The hexadecimal part of every id in the samples.
 pub(super) const HEX: &str = "0123456789abcdef0123456789abcdef";
+/// Nesting of the deepest sample.
+const DEEP: usize = 5_000;
 /// Seconds since 1970.
 pub(super) const CREATED: u64 = 1_700_000_000;
 
@@ -64,6 +66,14 @@ pub(super) fn aborted() -> Vec<Logged> {
     ])
 }
 
+/// Everything that is legal and that a reader might choke on.
+pub(super) fn odd() -> Vec<Logged> {
+    let mut events = one_of_each();
+    events.retain(|event| !matches!(event, Event::Finished(_)));
+    events.push(Event::Finished(Outcome::Completed));
+    logged(events)
+}
+
 /// Every kind of event, with text that wants to break out of wherever it is put.
 pub(super) fn one_of_each() -> Vec<Event> {
     let odd = "\"\\}\n\ndata: [DONE]\n\n\r\u{0}\u{2028}\u{1f50d}";
@@ -91,6 +101,14 @@ pub(super) fn one_of_each() -> Vec<Event> {
         output(odd, odd, true),
         output("", "{}", false),
         output("never seen", "null", true),
+        // Readers that fear for their prototypes refuse a whole block for such keys.
+        tool("proto", "t", r#"{"a":[{"__proto__":{"x":1}}]}"#),
+        output("proto", r#"{"\u005f_proto__":1}"#, false),
+        tool("constructor", "t", r#"{"constructor":{"prototype":{}}}"#),
+        output("constructor", r#"{"constructor":"fine","b":"__proto__"}"#, false),
+        // Half of a character, as JSON.stringify writes it; nesting that no stack bears.
+        tool("half", "t", r#""\ud83d""#),
+        output("half", &("[".repeat(DEEP) + &"]".repeat(DEEP)), false),
         Event::PermissionRequested { id: text(odd), name: text(odd), input: Json::of(odd) },
         Event::PermissionResolved { id: text(odd), allowed: true, reason: text(odd) },
         Event::Usage { usage: TokenUsage { input_tokens: u64::MAX, ..USAGE } },

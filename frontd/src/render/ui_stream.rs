@@ -15,6 +15,10 @@ use serde::Serialize;
 use super::{Renderer, sse};
 use crate::run::{Event, Json, Logged, Outcome, Status};
 
+mod foreign;
+
+use foreign::Foreign;
+
 /// Tools whose end has not come, in one run. More than any turn of claude's has at once; those
 /// beyond are not shown.
 const OPEN_TOOLS: usize = 256;
@@ -88,6 +92,7 @@ impl UiStream {
             self.tools.push(Arc::clone(id));
         }
         let (tool_call_id, tool_name) = (id, name);
+        let input = input.into();
         let chunk = Chunk::ToolInputAvailable { tool_call_id, tool_name, input, dynamic: true };
         sse::write_data(&chunk, out);
     }
@@ -102,6 +107,7 @@ impl UiStream {
                 .unwrap_or_else(|_not_a_string| output.get().to_owned());
             write_tool_error(id, &error_text, out);
         } else {
+            let output = output.into();
             let chunk = Chunk::ToolOutputAvailable { tool_call_id: id, output, dynamic: true };
             sse::write_data(&chunk, out);
         }
@@ -155,7 +161,7 @@ impl Renderer for UiStream {
                 self.tool_output(id, output, *is_error, out);
             }
             Event::PermissionRequested { id, name, input } => {
-                let data = Permission::Requested { id, name, input };
+                let data = Permission::Requested { id, name, input: input.into() };
                 sse::write_data(&Chunk::DataPermission { data, transient: true }, out);
             }
             Event::PermissionResolved { id, allowed, reason } => {
@@ -190,31 +196,74 @@ fn is_web(url: &str) -> bool {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 enum Chunk<'a> {
-    Start { message_id: &'a str },
+    Start {
+        message_id: &'a str,
+    },
     StartStep,
-    ReasoningStart { id: &'a str },
-    ReasoningDelta { id: &'a str, delta: &'a str },
-    ReasoningEnd { id: &'a str },
-    TextStart { id: &'a str },
-    TextDelta { id: &'a str, delta: &'a str },
-    TextEnd { id: &'a str },
-    ToolInputAvailable { tool_call_id: &'a str, tool_name: &'a str, input: &'a Json, dynamic: bool },
-    ToolOutputAvailable { tool_call_id: &'a str, output: &'a Json, dynamic: bool },
-    ToolOutputError { tool_call_id: &'a str, error_text: &'a str, dynamic: bool },
-    File { url: &'a str, media_type: &'a str },
+    ReasoningStart {
+        id: &'a str,
+    },
+    ReasoningDelta {
+        id: &'a str,
+        delta: &'a str,
+    },
+    ReasoningEnd {
+        id: &'a str,
+    },
+    TextStart {
+        id: &'a str,
+    },
+    TextDelta {
+        id: &'a str,
+        delta: &'a str,
+    },
+    TextEnd {
+        id: &'a str,
+    },
+    ToolInputAvailable {
+        tool_call_id: &'a str,
+        tool_name: &'a str,
+        input: Foreign<'a>,
+        dynamic: bool,
+    },
+    ToolOutputAvailable {
+        tool_call_id: &'a str,
+        output: Foreign<'a>,
+        dynamic: bool,
+    },
+    ToolOutputError {
+        tool_call_id: &'a str,
+        error_text: &'a str,
+        dynamic: bool,
+    },
+    File {
+        url: &'a str,
+        media_type: &'a str,
+    },
     // Transient: told to the page while it listens, no part of the message.
-    DataStatus { data: &'a Status, transient: bool },
-    DataPermission { data: Permission<'a>, transient: bool },
-    DataUsage { data: &'a TokenUsage, transient: bool },
+    DataStatus {
+        data: &'a Status,
+        transient: bool,
+    },
+    DataPermission {
+        data: Permission<'a>,
+        transient: bool,
+    },
+    DataUsage {
+        data: &'a TokenUsage,
+        transient: bool,
+    },
     FinishStep,
     Finish,
     Abort,
-    Error { error_text: &'a str },
+    Error {
+        error_text: &'a str,
+    },
 }
 
 #[derive(Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 enum Permission<'a> {
-    Requested { id: &'a str, name: &'a str, input: &'a Json },
+    Requested { id: &'a str, name: &'a str, input: Foreign<'a> },
     Resolved { id: &'a str, allowed: bool, reason: &'a str },
 }
