@@ -10,4 +10,5 @@ mod lifecycle;
 mod real_cli;
 mod sessions;
 mod start;
+mod streams;
 mod turns;
