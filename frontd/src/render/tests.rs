@@ -85,11 +85,11 @@ fn messages(run: RunId, events: &[Logged]) -> RunMessages {
     messages
 }
 
-/// Compares with the file; with SYNTHESIS_WRITE_FIXTURES set it is written instead.
+/// Compares with the file; with UPDATE_GOLDEN set it is written instead.
 fn assert_is_file(name: &str, found: &[u8]) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/streams");
     let path = folder.join(name);
-    if std::env::var_os("SYNTHESIS_WRITE_FIXTURES").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(&path, found).unwrap();
     }
@@ -97,7 +97,7 @@ fn assert_is_file(name: &str, found: &[u8]) {
     assert!(
         wanted == found,
         "{name} is not what is rendered, which is:\n{}\n\
-         (SYNTHESIS_WRITE_FIXTURES=1 writes it, if that is meant)",
+         (UPDATE_GOLDEN=1 writes it, if that is meant)",
         String::from_utf8_lossy(found)
     );
 }
