@@ -111,7 +111,9 @@ impl Pump {
         match event {
             Event::Linked(link) => {
                 self.link = Some(link);
-                self.say(Input::Connected);
+                self.say(Input::Connected {
+                    idle: state::is_idle(&self.places.state_file, self.pushed),
+                });
             }
             Event::Unlinked => {
                 self.link = None;
@@ -166,6 +168,9 @@ impl Pump {
             | HookBody::PreToolUse { .. }
             | HookBody::PostToolUse { .. }
             | HookBody::PermissionRequest { .. }
+            | HookBody::MessageDisplay { .. }
+            | HookBody::PreCompact {}
+            | HookBody::PostCompact {}
             | HookBody::Other => None,
         };
         self.say(Input::Hook { body, usage });

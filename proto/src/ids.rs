@@ -95,6 +95,17 @@ text_newtype!(
 );
 
 text_newtype!(
+    /// A file of a message, as frontd calls it.
+    FileId,
+    "file id",
+    "1 to 64 characters of [A-Za-z0-9_-]",
+    |s| {
+        (1..=64).contains(&s.len())
+            && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    }
+);
+
+text_newtype!(
     /// A model's name as claude takes it after `--model=`. Never starts with a dash.
     ModelName,
     "model name",

@@ -16,6 +16,26 @@ pub const MESSAGE_TEXT: usize = 512 * 1024;
 /// Bytes of one hook body that the hook process reads; a longer one is cut and marked so.
 pub const HOOK_BODY: usize = 1024 * 1024;
 
+/// Bytes of a tool's input or output, or of a piece of displayed text, in one hook's event. As much
+/// as a person reads of it; escaped it may take six times that, still well within a frame.
+pub const HOOK_TEXT: usize = 64 * 1024;
+
+/// Files of one message: twice what people attach, and each becomes three attributes of its tag.
+pub const FILES: usize = 8;
+
+/// Bytes of one file of a message: what the model's service takes of a picture or PDF is less.
+pub const FILE_BYTES: u64 = 20 * 1024 * 1024;
+
+/// Bytes of a file in one frame: in base64 two thirds of [`BRIDGE_FRAME`], so that the rest of the
+/// frame fits, and a ping is never behind more than one.
+pub const FILE_CHUNK: usize = 512 * 1024;
+
+/// Bytes of a file's name: NAME_MAX of Linux.
+pub const FILE_NAME: usize = 255;
+
+/// Bytes of a media type: RFC 6838 gives type and subtype 127 each.
+pub const MEDIA_TYPE: usize = 255;
+
 /// Frames that channel keeps until frontd acknowledges them; with [`OUTBOX_BYTES`] the bound on
 /// its memory while frontd is away.
 pub const OUTBOX_FRAMES: usize = 4096;
@@ -46,3 +66,7 @@ pub const RECEIPT_WITHIN: Duration = Duration::from_secs(15);
 
 /// The reply tool waits this long for frontd's verdict before it answers "queued".
 pub const VERDICT_WITHIN: Duration = Duration::from_secs(2);
+
+/// The CLI writes a turn's last message into its transcript 100 to 250 ms after it was said; a
+/// turn's exact tokens are looked for this long after its end.
+pub const USAGE_WITHIN: Duration = Duration::from_millis(500);

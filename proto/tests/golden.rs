@@ -8,10 +8,10 @@
 
 use std::path::PathBuf;
 
-use proto::bridge::{self, ChannelState, Event, Hello, Meta, ReplyRefusal, TokenUsage};
-use proto::hook::HookEvent;
+use proto::bridge::{self, ChannelState, Event, FileRef, Hello, Meta, ReplyRefusal, TokenUsage};
+use proto::hook::{Excerpt, HookBody, HookEvent};
 use proto::ids::{
-    AbsolutePath, ConversationId, MessageId, ModelName, Secret, Seq, SessionId, UnixUser,
+    AbsolutePath, ConversationId, FileId, MessageId, ModelName, Secret, Seq, SessionId, UnixUser,
 };
 use proto::launch::{Bridge, Demand, Identity, Lifetime, Limits, Plan, Record, Sandbox};
 use proto::spawn::{
@@ -133,7 +133,12 @@ fn from_spawnd() -> Vec<(&'static str, FromSpawnd)> {
     ]
 }
 
+fn file_id() -> FileId {
+    FileId::new("f-0001").unwrap()
+}
+
 fn hello(state: ChannelState, last_message_id: Option<MessageId>) -> bridge::FromChannel {
+    let idle = last_message_id.is_some();
     bridge::FromChannel::Hello(Hello {
         version: bridge::VERSION,
         openclaw_session: session(),
@@ -142,6 +147,7 @@ fn hello(state: ChannelState, last_message_id: Option<MessageId>) -> bridge::Fro
         token: secret(),
         state,
         last_message_id,
+        idle,
     })
 }
 
@@ -150,6 +156,22 @@ fn from_channel() -> Vec<(&'static str, bridge::FromChannel)> {
     let event = |event| FromChannel::Event { seq: Seq(3), event };
     let hook = |hook| event(Event::Hook(hook));
     let (tool_name, tool_use_id) = ("Bash".to_owned(), Some("toolu_01".to_owned()));
+    let input = Excerpt::of(r#"{"command":"echo hi"}"#);
+    let tokens = TokenUsage {
+        input_tokens: 3,
+        output_tokens: 9,
+        cache_read_input_tokens: 12_000,
+        cache_creation_input_tokens: 800,
+    };
+    let usage = |exact| event(Event::Usage { message_id: message_id(), usage: tokens, exact });
+    let permission = |tool_name: &str, allowed, reason: &str| {
+        hook(HookEvent::PermissionRequest {
+            tool_name: tool_name.to_owned(),
+            input: input.clone(),
+            allowed,
+            reason: reason.to_owned(),
+        })
+    };
     let reply = |content: &str, last, message_id| {
         event(Event::Reply { content: content.to_owned(), r#final: last, message_id })
     };
@@ -165,15 +187,9 @@ fn from_channel() -> Vec<(&'static str, bridge::FromChannel)> {
         ("reply", reply("half \u{1f600}\n", false, None)),
         ("reply_final", reply("done", true, Some(message_id()))),
         ("idle", event(Event::Idle {})),
-        (
-            "usage",
-            event(Event::Usage(TokenUsage {
-                input_tokens: 3,
-                output_tokens: 9,
-                cache_read_input_tokens: 12_000,
-                cache_creation_input_tokens: 800,
-            })),
-        ),
+        ("usage", usage(false)),
+        ("usage_exact", usage(true)),
+        ("file_get", FromChannel::FileGet { id: file_id(), offset: 524_288 }),
         ("hook_session_start", hook(HookEvent::SessionStart {})),
         (
             "hook_user_prompt_submit",
@@ -184,13 +200,43 @@ fn from_channel() -> Vec<(&'static str, bridge::FromChannel)> {
             hook(HookEvent::PreToolUse {
                 tool_name: tool_name.clone(),
                 tool_use_id: tool_use_id.clone(),
+                input: input.clone(),
             }),
         ),
         (
             "hook_post_tool_use",
-            hook(HookEvent::PostToolUse { tool_name: tool_name.clone(), tool_use_id: None }),
+            hook(HookEvent::PostToolUse {
+                tool_name: tool_name.clone(),
+                tool_use_id,
+                output: Excerpt::of(r#"{"stdout":"hi","stderr":""}"#),
+                is_error: false,
+                duration_ms: Some(61),
+            }),
         ),
-        ("hook_permission_request", hook(HookEvent::PermissionRequest { tool_name })),
+        (
+            "hook_post_tool_use_failed",
+            hook(HookEvent::PostToolUse {
+                tool_name,
+                tool_use_id: None,
+                output: Excerpt { text: "\"Exit code 3\\n".to_owned(), cut: true },
+                is_error: true,
+                duration_ms: None,
+            }),
+        ),
+        ("hook_permission_denied", permission("Bash", false, "permission_mode is plan")),
+        ("hook_permission_allowed", permission("mcp__synthesis__reply", true, "our own tool")),
+        (
+            "hook_message_display",
+            hook(HookEvent::MessageDisplay {
+                turn: Some(message_id()),
+                message_id: "db6006d8-73ea-4139-9796-33f3a11b8654".to_owned(),
+                index: 2,
+                delta: Excerpt::of("Using the tool. "),
+                r#final: true,
+            }),
+        ),
+        ("hook_compacting", hook(HookEvent::Compacting {})),
+        ("hook_compacted", hook(HookEvent::Compacted {})),
         (
             "hook_stop",
             hook(HookEvent::Stop {
@@ -211,9 +257,23 @@ fn from_channel() -> Vec<(&'static str, bridge::FromChannel)> {
 fn to_channel() -> Vec<(&'static str, bridge::FromFrontd)> {
     use bridge::FromFrontd;
     let ack = |refused| FromFrontd::Ack { seq: Seq(3), refused };
+    let inbound =
+        |files| FromFrontd::Inbound { content: "Say hello".to_owned(), meta: meta(), files };
+    let file = FileRef {
+        id: file_id(),
+        name: "my \"cat\".png".to_owned(),
+        media_type: "image/png".to_owned(),
+        bytes: 4,
+    };
     vec![
         ("hello_ack", FromFrontd::HelloAck { version: bridge::VERSION, received: Seq(0) }),
-        ("inbound", FromFrontd::Inbound { content: "Say hello".to_owned(), meta: meta() }),
+        ("inbound", inbound(Vec::new())),
+        ("inbound_files", inbound(vec![file])),
+        (
+            "file",
+            FromFrontd::File { id: file_id(), offset: 0, data: "iVBORw==".to_owned(), last: true },
+        ),
+        ("no_file", FromFrontd::NoFile { id: file_id() }),
         ("ack", ack(None)),
         ("ack_closed", ack(Some(ReplyRefusal::Closed))),
         ("ack_foreign", ack(Some(ReplyRefusal::Foreign))),
@@ -577,7 +637,7 @@ fn a_full_page_of_the_list_fits_in_a_packet() {
 #[test]
 fn a_message_at_its_limit_fits_in_a_frame() {
     let frame = |content: String| {
-        let message = bridge::FromFrontd::Inbound { content, meta: meta() };
+        let message = bridge::FromFrontd::Inbound { content, meta: meta(), files: Vec::new() };
         serde_json::to_vec(&message).unwrap().len()
     };
     let text =
@@ -587,6 +647,71 @@ fn a_message_at_its_limit_fits_in_a_frame() {
     // measures the encoded frame, not the text alone.
     let escaped = "\n".repeat(proto::limits::MESSAGE_TEXT);
     assert!(frame(escaped) > proto::limits::BRIDGE_FRAME);
+}
+
+#[test]
+fn a_piece_of_a_file_at_its_limit_fits_in_a_frame() {
+    let data = "A".repeat(proto::limits::FILE_CHUNK.div_ceil(3) * 4);
+    let id = FileId::new("f".repeat(64)).unwrap();
+    let piece = bridge::FromFrontd::File { id, offset: u64::MAX, data, last: true };
+    assert!(serde_json::to_vec(&piece).unwrap().len() <= proto::limits::BRIDGE_FRAME);
+}
+
+#[test]
+fn the_longest_hook_fits_in_a_frame() {
+    // The longest escape is that of a control character: six bytes for one.
+    let event = HookEvent::PreToolUse {
+        tool_name: "\u{1}".repeat(256),
+        tool_use_id: Some("\u{1}".repeat(256)),
+        input: Excerpt::of("\u{1}".repeat(proto::limits::HOOK_TEXT + 1)),
+    };
+    let event = bridge::FromChannel::Event { seq: Seq(u64::MAX), event: Event::Hook(event) };
+    assert!(serde_json::to_vec(&event).unwrap().len() <= proto::limits::BRIDGE_FRAME);
+}
+
+#[test]
+fn an_excerpt_is_cut_between_characters_and_says_so() {
+    let limit = proto::limits::HOOK_TEXT;
+    let whole = Excerpt::of("x".repeat(limit));
+    assert!(!whole.cut && whole.text.len() == limit);
+    let cut = Excerpt::of(format!("{}\u{1f600}", "x".repeat(limit - 1)));
+    assert!(cut.cut && cut.text.len() == limit - 1);
+}
+
+// ---- what the CLI tells its hooks ----------------------------------------------------------------
+
+#[test]
+fn a_tools_input_and_output_are_kept_as_the_cli_wrote_them() {
+    let read = |text: &str| serde_json::from_str::<HookBody>(text).unwrap();
+    let body = r#"{"hook_event_name":"PreToolUse","tool_name":"Bash","tool_use_id":"t",
+        "tool_input":{"z":1.50,"a":"\u00e9"},"effort":{"level":"medium"}}"#;
+    let input = Excerpt::of(r#"{"z":1.50,"a":"\u00e9"}"#);
+    let (tool_name, tool_use_id) = ("Bash".to_owned(), Some("t".to_owned()));
+    assert_eq!(read(body), HookBody::PreToolUse { tool_name, tool_use_id, input });
+    for (body, text, was_failure) in [
+        (r#"{"hook_event_name":"PostToolUse","tool_name":"B","tool_response":[1]}"#, "[1]", false),
+        (
+            r#"{"hook_event_name":"PostToolUseFailure","tool_name":"B","error":"no"}"#,
+            "\"no\"",
+            true,
+        ),
+        (r#"{"hook_event_name":"PostToolUse","tool_name":"B"}"#, "", false),
+    ] {
+        let HookBody::PostToolUse { output, failed, .. } = read(body) else { panic!("{body}") };
+        assert_eq!((output.text.as_str(), failed), (text, was_failure));
+    }
+}
+
+#[test]
+fn a_hook_without_what_it_is_about_is_broken_and_an_unknown_one_is_not() {
+    refused::<HookBody>(&[
+        r#"{"hook_event_name":"PreToolUse"}"#,
+        r#"{"hook_event_name":"MessageDisplay","message_id":"m"}"#,
+        r#"{"hook_event_name":"Stop","prompt_id":1}"#,
+        r#"{"tool_name":"Bash"}"#,
+    ]);
+    let body = r#"{"hook_event_name":"Notification","message":"hi"}"#;
+    assert_eq!(serde_json::from_str::<HookBody>(body).unwrap(), HookBody::Other);
 }
 
 // ---- helpers -----------------------------------------------------------------------------------
@@ -656,6 +781,8 @@ mod every_variant_is_classified {
         match sent {
             bridge::FromFrontd::HelloAck { .. }
             | bridge::FromFrontd::Inbound { .. }
+            | bridge::FromFrontd::File { .. }
+            | bridge::FromFrontd::NoFile { .. }
             | bridge::FromFrontd::Ack { .. }
             | bridge::FromFrontd::AwaitIdle {}
             | bridge::FromFrontd::Ping {} => {}
@@ -664,19 +791,23 @@ mod every_variant_is_classified {
             bridge::FromChannel::Hello(_)
             | bridge::FromChannel::Registered {}
             | bridge::FromChannel::Skipped { .. }
+            | bridge::FromChannel::FileGet { .. }
             | bridge::FromChannel::Pong {} => {}
             bridge::FromChannel::Event { event, .. } => match event {
                 Event::Received { .. }
                 | Event::Missed { .. }
                 | Event::Reply { .. }
                 | Event::Idle {}
-                | Event::Usage(_) => {}
+                | Event::Usage { .. } => {}
                 Event::Hook(hook) => match hook {
                     HookEvent::SessionStart {}
                     | HookEvent::UserPromptSubmit { .. }
                     | HookEvent::PreToolUse { .. }
                     | HookEvent::PostToolUse { .. }
                     | HookEvent::PermissionRequest { .. }
+                    | HookEvent::MessageDisplay { .. }
+                    | HookEvent::Compacting {}
+                    | HookEvent::Compacted {}
                     | HookEvent::Stop { .. }
                     | HookEvent::StopFailure { .. } => {}
                 },

@@ -104,8 +104,9 @@ impl Transcript {
 
     /// The turn's tokens so far; `None` when the transcript tells none. The CLI writes a message
     /// 100 to 250 ms after it was said, so the last one is often missing.
-    pub(crate) fn usage(&mut self) -> Option<TokenUsage> {
-        let tag = tag(self.counted.as_ref()?);
+    pub(crate) fn usage(&mut self) -> Option<(MessageId, TokenUsage)> {
+        let message = self.counted.clone()?;
+        let tag = tag(&message);
         let (mut turn, mut begun) = (std::mem::take(&mut self.turn), self.begun);
         self.count_from = self.lines(self.count_from, COUNTED, |line| {
             if begun {
@@ -121,12 +122,13 @@ impl Transcript {
         let sum = |of: fn(&Tokens) -> u64| {
             self.turn.iter().fold(0, |sum: u64, (_, tokens)| sum.saturating_add(of(tokens)))
         };
-        Some(TokenUsage {
+        let usage = TokenUsage {
             input_tokens: sum(|tokens| tokens.input_tokens),
             output_tokens: sum(|tokens| tokens.output_tokens),
             cache_read_input_tokens: sum(|tokens| tokens.cache_read_input_tokens),
             cache_creation_input_tokens: sum(|tokens| tokens.cache_creation_input_tokens),
-        })
+        };
+        Some((message, usage))
     }
 
     /// Calls `each` with every complete line in the `bound` bytes after `from`; tells where the
@@ -299,13 +301,13 @@ mod tests {
         folder.add(&said("a", 42));
         folder
             .add("{\"type\":\"user\",\"message\":{\"content\":\"\\\"usage\\\":{\"}}\nnonsense\n\n");
-        let usage = transcript.usage().unwrap();
+        let usage = transcript.usage().unwrap().1;
         assert_eq!((usage.input_tokens, usage.output_tokens), (10, 42));
         let (start, rest) = (said("b", 8).split_at(30).0.to_owned(), said("b", 8)[30..].to_owned());
         folder.add(&start);
-        assert_eq!(transcript.usage().unwrap().output_tokens, 42, "half a line waits");
+        assert_eq!(transcript.usage().unwrap().1.output_tokens, 42, "half a line waits");
         folder.add(&rest);
-        assert_eq!(transcript.usage().unwrap().output_tokens, 50);
+        assert_eq!(transcript.usage().unwrap().1.output_tokens, 50);
         transcript.pushed(true, Some(&id));
         assert_eq!(transcript.usage(), None, "a new turn");
     }
@@ -335,7 +337,7 @@ mod tests {
         folder.add("\n");
         folder.add(&asked("m1"));
         folder.add(&said("a", 3));
-        assert_eq!(transcript.usage().unwrap().output_tokens, 3);
+        assert_eq!(transcript.usage().unwrap().1.output_tokens, 3);
     }
 
     #[test]

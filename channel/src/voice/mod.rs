@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use proto::bridge::{
-    self, ChannelState, Event, FromChannel, FromFrontd, Hello, Meta, ReplyRefusal, TokenUsage,
+    self, ChannelState, Event, FromChannel, FromFrontd, Hello, Meta, ReplyRefusal,
 };
 use proto::hook::{HookBody, HookEvent};
 use proto::ids::{MessageId, Seq};
@@ -20,7 +20,7 @@ use proto::limits::{MESSAGE_TEXT, VERDICT_WITHIN};
 use crate::outbox::{Entry, Outbox, Refused, Weight};
 use crate::pushes::{Admission, Pushes};
 use crate::testimony;
-pub(crate) use words::{Action, Answer, CallId, Identity, Input, Reply};
+pub(crate) use words::{Action, Answer, CallId, Identity, Input, Reply, TurnUsage};
 use words::{FULL, NOT_AN_ID, TOO_LONG};
 
 /// Calls of the reply tool that wait for a verdict. claude makes them one after the other.
@@ -73,7 +73,7 @@ impl Voice {
     /// Takes one input and adds what it asks for, in order, to `out`.
     pub(crate) fn input(&mut self, now: Instant, input: Input, out: &mut Vec<Action>) {
         match input {
-            Input::Connected => self.greet(out),
+            Input::Connected { idle } => self.greet(idle, out),
             Input::Disconnected => {
                 self.link = Link::Down;
                 out.push(Action::StopWatching);
@@ -101,7 +101,7 @@ impl Voice {
 
     // ---- frontd ----
 
-    fn greet(&mut self, out: &mut Vec<Action>) {
+    fn greet(&mut self, idle: bool, out: &mut Vec<Action>) {
         self.link = Link::Greeting;
         let hello = FromChannel::Hello(Hello {
             version: bridge::VERSION,
@@ -115,6 +115,7 @@ impl Voice {
                 Standing::Skipped { .. } => ChannelState::Skipped,
             },
             last_message_id: self.pushes.last().cloned(),
+            idle,
         });
         out.push(Action::Send(encode(&hello)));
     }
@@ -129,12 +130,17 @@ impl Voice {
             }
             (
                 Link::Greeting,
-                FromFrontd::Inbound { .. } | FromFrontd::Ack { .. } | FromFrontd::AwaitIdle {},
+                FromFrontd::Inbound { .. }
+                | FromFrontd::File { .. }
+                | FromFrontd::NoFile { .. }
+                | FromFrontd::Ack { .. }
+                | FromFrontd::AwaitIdle {},
             ) => self.hang_up("a frame before hello_ack", out),
             (Link::Up, FromFrontd::HelloAck { .. }) => self.hang_up("a second hello_ack", out),
-            (Link::Up, FromFrontd::Inbound { content, meta }) => {
+            (Link::Up, FromFrontd::Inbound { content, meta, files: _ }) => {
                 self.inbound(now, content, meta, out);
             }
+            (Link::Up, FromFrontd::File { .. } | FromFrontd::NoFile { .. }) => {}
             (Link::Up, FromFrontd::Ack { seq, refused }) => self.acked(seq, refused, out),
             (Link::Up, FromFrontd::AwaitIdle {}) => out.push(Action::WatchIdle),
         }
@@ -247,7 +253,7 @@ impl Voice {
         now: Instant,
         call: CallId,
         reply: Reply,
-        usage: Option<TokenUsage>,
+        usage: Option<TurnUsage>,
         out: &mut Vec<Action>,
     ) {
         let answer = |answer, out: &mut Vec<Action>| out.push(Action::Answer { call, answer });
@@ -266,8 +272,8 @@ impl Voice {
             Some(_) => {}
             None => self.receive_all(out),
         }
-        if let Some(usage) = usage {
-            self.tell(&Event::Usage(usage), Weight::Ordinary, out);
+        if let Some((message_id, usage)) = usage {
+            self.tell(&Event::Usage { message_id, usage, exact: false }, Weight::Ordinary, out);
         }
         let event = Event::Reply { content: reply.text, r#final: reply.last, message_id };
         match self.outbox.push(&event, Weight::Ordinary) {
@@ -281,7 +287,7 @@ impl Voice {
         }
     }
 
-    fn hook(&mut self, body: HookBody, usage: Option<TokenUsage>, out: &mut Vec<Action>) {
+    fn hook(&mut self, body: HookBody, usage: Option<TurnUsage>, out: &mut Vec<Action>) {
         let (event, weight) = match body {
             HookBody::SessionStart {} => (HookEvent::SessionStart {}, Weight::Ordinary),
             HookBody::UserPromptSubmit { prompt, prompt_id, .. } => {
@@ -297,21 +303,42 @@ impl Voice {
                 }
                 (HookEvent::UserPromptSubmit { message_id }, Weight::Vital)
             }
-            HookBody::PreToolUse { tool_name, tool_use_id } => {
+            HookBody::PreToolUse { tool_name, tool_use_id, input } => {
                 self.receive_all(out);
                 let (tool_name, tool_use_id) = testimony::names(tool_name, tool_use_id);
-                (HookEvent::PreToolUse { tool_name, tool_use_id }, Weight::Ordinary)
+                (HookEvent::PreToolUse { tool_name, tool_use_id, input }, Weight::Ordinary)
             }
-            HookBody::PostToolUse { tool_name, tool_use_id } => {
+            HookBody::PostToolUse { tool_name, tool_use_id, output, failed, duration_ms } => {
                 self.receive_all(out);
                 let (tool_name, tool_use_id) = testimony::names(tool_name, tool_use_id);
-                (HookEvent::PostToolUse { tool_name, tool_use_id }, Weight::Ordinary)
+                let event = HookEvent::PostToolUse {
+                    tool_name,
+                    tool_use_id,
+                    output,
+                    is_error: failed,
+                    duration_ms,
+                };
+                (event, Weight::Ordinary)
             }
-            HookBody::PermissionRequest { tool_name } => {
+            HookBody::PermissionRequest { tool_name, input } => {
                 self.receive_all(out);
                 let tool_name = testimony::name(tool_name);
-                (HookEvent::PermissionRequest { tool_name }, Weight::Ordinary)
+                let (allowed, reason) = (false, String::new());
+                let event = HookEvent::PermissionRequest { tool_name, input, allowed, reason };
+                (event, Weight::Ordinary)
             }
+            HookBody::MessageDisplay { prompt_id, message_id, index, delta, last } => {
+                let event = HookEvent::MessageDisplay {
+                    turn: prompt_id.and_then(|prompt| self.pushes.message_of(&prompt)),
+                    message_id: testimony::name(message_id),
+                    index,
+                    delta,
+                    r#final: last,
+                };
+                (event, Weight::Ordinary)
+            }
+            HookBody::PreCompact {} => (HookEvent::Compacting {}, Weight::Ordinary),
+            HookBody::PostCompact {} => (HookEvent::Compacted {}, Weight::Ordinary),
             HookBody::Stop { last_assistant_message, prompt_id, .. } => {
                 let message_id = prompt_id.and_then(|prompt| self.pushes.message_of(&prompt));
                 let text = last_assistant_message.unwrap_or_default();
@@ -325,8 +352,8 @@ impl Voice {
             }
             HookBody::Other => return,
         };
-        if let Some(usage) = usage {
-            self.tell(&Event::Usage(usage), Weight::Ordinary, out);
+        if let Some((message_id, usage)) = usage {
+            self.tell(&Event::Usage { message_id, usage, exact: false }, Weight::Ordinary, out);
         }
         self.tell(&Event::Hook(event), weight, out);
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use proto::bridge::{
     ChannelState, Event, FromChannel, FromFrontd, Meta, ReplyRefusal, TokenUsage, VERSION,
 };
-use proto::hook::{HookBody, HookEvent};
+use proto::hook::{Excerpt, HookBody, HookEvent};
 use proto::ids::{ConversationId, MessageId, Secret, Seq, SessionId};
 use proto::limits::{
     BRIDGE_FRAME, MESSAGE_TEXT, OUTBOX_BYTES, OUTBOX_FRAMES, RECEIPT_WITHIN, VERDICT_WITHIN,
@@ -51,7 +51,7 @@ impl Stage {
     }
 
     fn connect(&mut self, received: u64) -> Vec<Action> {
-        self.input(Input::Connected);
+        self.input(Input::Connected { idle: false });
         self.frame(FromFrontd::HelloAck { version: VERSION, received: Seq(received) })
     }
 
@@ -60,7 +60,11 @@ impl Stage {
     }
 
     fn inbound(&mut self, message: &str) -> Vec<Action> {
-        self.frame(FromFrontd::Inbound { content: "hi".to_owned(), meta: meta(message) })
+        self.frame(FromFrontd::Inbound {
+            content: "hi".to_owned(),
+            meta: meta(message),
+            files: Vec::new(),
+        })
     }
 
     fn reply(&mut self, text: &str, message: Option<&str>) -> Vec<Action> {
@@ -109,7 +113,11 @@ fn tag(message: &str) -> String {
 }
 
 fn tool() -> HookBody {
-    HookBody::PreToolUse { tool_name: "Bash".to_owned(), tool_use_id: None }
+    HookBody::PreToolUse {
+        tool_name: "Bash".to_owned(),
+        tool_use_id: None,
+        input: Excerpt::default(),
+    }
 }
 
 fn frames(actions: &[Action]) -> Vec<FromChannel> {
@@ -161,12 +169,15 @@ fn hello_tells_where_this_channel_stands() {
         FromChannel::Hello(hello) => (hello.state, hello.last_message_id),
         _ => panic!("hello comes first"),
     };
-    assert_eq!(hello(&stage.input(Input::Connected)), (ChannelState::Starting, None));
+    assert_eq!(
+        hello(&stage.input(Input::Connected { idle: false })),
+        (ChannelState::Starting, None)
+    );
     stage.frame(FromFrontd::HelloAck { version: VERSION, received: Seq(0) });
     stage.input(Input::Registered);
     stage.inbound("m1");
     stage.input(Input::Disconnected);
-    let again = stage.input(Input::Connected);
+    let again = stage.input(Input::Connected { idle: false });
     assert_eq!(hello(&again), (ChannelState::Registered, Some(id("m1"))));
     assert_eq!(frames(&again).len(), 1, "nothing but hello before hello_ack");
 }
@@ -174,7 +185,7 @@ fn hello_tells_where_this_channel_stands() {
 #[test]
 fn another_version_is_hung_up_on() {
     let mut stage = Stage::new();
-    stage.input(Input::Connected);
+    stage.input(Input::Connected { idle: false });
     let out = stage.frame(FromFrontd::HelloAck { version: VERSION + 1, received: Seq(0) });
     assert!(matches!(out.as_slice(), [Action::HangUp(_)]));
     assert!(frames(&stage.reply("x", None)).is_empty(), "nothing is sent on it any more");
@@ -184,12 +195,12 @@ fn another_version_is_hung_up_on() {
 #[test]
 fn frames_before_hello_ack_are_hung_up_on() {
     for frame in [
-        FromFrontd::Inbound { content: String::new(), meta: meta("m") },
+        FromFrontd::Inbound { content: String::new(), meta: meta("m"), files: Vec::new() },
         FromFrontd::Ack { seq: Seq(0), refused: None },
         FromFrontd::AwaitIdle {},
     ] {
         let mut stage = Stage::new();
-        stage.input(Input::Connected);
+        stage.input(Input::Connected { idle: false });
         assert!(matches!(stage.frame(frame).as_slice(), [Action::HangUp(_)]));
     }
     let mut stage = Stage::ready();
@@ -415,10 +426,10 @@ fn a_reply_that_no_frame_can_hold_is_refused() {
 #[test]
 fn usage_comes_before_what_it_belongs_to() {
     let mut stage = Stage::ready();
-    let usage = Some(TokenUsage { output_tokens: 3, ..TokenUsage::default() });
+    let usage = Some((id("m1"), TokenUsage { output_tokens: 3, ..TokenUsage::default() }));
     let reply = Reply { text: "a".to_owned(), last: true, message_id: None };
     let out = events(&stage.input(Input::Reply { call: 1, reply, usage }));
-    assert!(matches!(out.as_slice(), [(1, Event::Usage(_)), (2, Event::Reply { .. })]));
+    assert!(matches!(out.as_slice(), [(1, Event::Usage { .. }), (2, Event::Reply { .. })]));
 }
 
 // ---- reconnects ----

@@ -4,24 +4,30 @@ use proto::bridge::{FromFrontd, Meta, ReplyRefusal, TokenUsage};
 use proto::hook::HookBody;
 use proto::ids::{ConversationId, MessageId, Secret, SessionId};
 
+/// The tokens of a turn and the message that began it.
+pub(crate) type TurnUsage = (MessageId, TokenUsage);
+
 /// One call of the reply tool.
 pub(crate) type CallId = u64;
 
 pub(crate) enum Input {
-    /// A connection to frontd is up; nothing was said on it yet.
-    Connected,
+    /// A connection to frontd is up; nothing was said on it yet. `idle`: the CLI's state file says
+    /// so since the last push.
+    Connected {
+        idle: bool,
+    },
     Disconnected,
     Frame(FromFrontd),
     /// claude called the reply tool. `usage` is the turn's, read when a final reply came.
     Reply {
         call: CallId,
         reply: Reply,
-        usage: Option<TokenUsage>,
+        usage: Option<TurnUsage>,
     },
     /// A hook ran. `usage` is the turn's, read when it ended.
     Hook {
         body: HookBody,
-        usage: Option<TokenUsage>,
+        usage: Option<TurnUsage>,
     },
     /// The debug log proves that the CLI listens.
     Registered,

@@ -231,8 +231,9 @@ fn the_tokens_of_the_turn_come_before_its_end() {
     claude.call_reply(json!({"text": "x", "message_id": "m1"}));
     assert_eq!(link.event().1, json!({"received": {"message_id": "m1"}}));
     let usage = |input: u64, output: u64| {
-        json!({"usage": {"input_tokens": input, "output_tokens": output,
-            "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}})
+        json!({"usage": {"message_id": "m1", "exact": false, "usage": {"input_tokens": input,
+            "output_tokens": output, "cache_read_input_tokens": 0,
+            "cache_creation_input_tokens": 0}}})
     };
     assert_eq!(link.event().1, usage(7, 40));
     assert!(link.event().1["reply"].is_object());

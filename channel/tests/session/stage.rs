@@ -116,7 +116,7 @@ impl Stage {
         let mut link = self.accept();
         let hello = link.next();
         assert_eq!(hello["type"], "hello", "{hello}");
-        link.send(json!({"type": "hello_ack", "version": 2, "received": received}));
+        link.send(json!({"type": "hello_ack", "version": 3, "received": received}));
         link
     }
 
@@ -286,7 +286,7 @@ impl Link {
 
     pub(crate) fn push(&mut self, message: &str, content: &str) {
         let meta = json!({"chat_id": "c", "message_id": message, "ts": "2026-11-21T00:00:00Z"});
-        self.send(json!({"type": "inbound", "content": content, "meta": meta}));
+        self.send(json!({"type": "inbound", "content": content, "meta": meta, "files": []}));
     }
 
     /// Nothing is on its way: a ping's answer comes next.

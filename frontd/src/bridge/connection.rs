@@ -123,6 +123,7 @@ async fn first_frame(socket: &mut Socket) -> Result<Hello, Ended> {
             FromChannel::Registered {}
             | FromChannel::Skipped { .. }
             | FromChannel::Event { .. }
+            | FromChannel::FileGet { .. }
             | FromChannel::Pong {},
         )
         | None => Err(refuse(close::BROKEN, "hello comes first")),
@@ -215,6 +216,8 @@ async fn take(frame: FromChannel, socket: &mut Socket, door: &Door, pid: u32) ->
             tell_machine(door, FromProcess::Skipped { reason }).await
         }
         FromChannel::Pong {} => Ok(()),
+        // Files are not offered yet, so there are none.
+        FromChannel::FileGet { id, .. } => send(socket, &FromFrontd::NoFile { id }).await,
         FromChannel::Event { seq, event } => {
             let last = door.last_seq();
             if seq <= last {

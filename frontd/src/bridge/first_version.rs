@@ -125,12 +125,14 @@ async fn talk(
                 }
             },
             frame = outgoing.recv() => match frame {
-                Some(FromFrontd::Inbound { content, meta }) => {
+                Some(FromFrontd::Inbound { content, meta, files: _ }) => {
                     send(socket, &v1::FromFrontd::Inbound { content, meta }).await?;
                 }
                 // This version has no words for them.
                 Some(
                     FromFrontd::HelloAck { .. }
+                    | FromFrontd::File { .. }
+                    | FromFrontd::NoFile { .. }
                     | FromFrontd::Ack { .. }
                     | FromFrontd::AwaitIdle {}
                     | FromFrontd::Ping {},

@@ -70,7 +70,8 @@ impl Process {
         let chat_id = pending.chat_id.to_string();
         let ts = timestamp();
         let meta = Meta { chat_id, message_id: pending.message.clone(), ts };
-        self.send(FromFrontd::Inbound { content: pending.content.to_string(), meta });
+        let (content, files) = (pending.content.to_string(), Vec::new());
+        self.send(FromFrontd::Inbound { content, meta, files });
     }
 }
 

@@ -28,11 +28,13 @@ impl Machine {
             }
             Told::Hook(hook) => self.hook(hook, process, now, out),
             Told::Idle {} => self.idle_seen(process, now, out),
-            Told::Usage(usage) => {
+            Told::Usage { usage, exact: false, .. } => {
                 if let State::Busy { work: Work::Ours(turn), .. } = &self.state {
                     out.push(Action::Run(turn.pending.run, Event::Usage { usage }));
                 }
             }
+            // Comes after the turn's end: nobody takes it yet.
+            Told::Usage { exact: true, .. } => {}
         }
         None
     }
@@ -152,7 +154,10 @@ impl Machine {
             HookEvent::SessionStart {}
             | HookEvent::PreToolUse { .. }
             | HookEvent::PostToolUse { .. }
-            | HookEvent::PermissionRequest { .. } => {}
+            | HookEvent::PermissionRequest { .. }
+            | HookEvent::MessageDisplay { .. }
+            | HookEvent::Compacting {}
+            | HookEvent::Compacted {} => {}
         }
     }
 
