@@ -71,9 +71,14 @@ fn arguments(plan: &Plan, resumed: bool) -> Vec<String> {
     if plan.permission_mode == PermissionMode::BypassPermissions {
         arguments.push("--dangerously-skip-permissions".to_owned());
     }
-    if !plan.allowed_tools.is_empty() {
+    // A rule for the shell holds in plan mode too, and would let it write. Without one the CLI lets
+    // pass what only reads, and asks about the rest.
+    let planning = plan.permission_mode == PermissionMode::Plan;
+    let allowed = plan.allowed_tools.iter().filter(|tool| !(planning && tool.starts_with("Bash")));
+    let mut allowed = allowed.cloned().peekable();
+    if allowed.peek().is_some() {
         arguments.push("--allowedTools".to_owned());
-        arguments.extend(plan.allowed_tools.iter().cloned());
+        arguments.extend(allowed);
     }
     arguments.extend(["--debug-file".to_owned(), format!("{folder}/debug.log")]);
     arguments.extend(plan.model.iter().map(|model| format!("--model={model}")));
@@ -181,6 +186,18 @@ pub(crate) mod tests {
         let mut bypass = plan();
         bypass.permission_mode = PermissionMode::BypassPermissions;
         assert!(arguments(&bypass, false).contains(&skip));
+    }
+
+    #[test]
+    fn in_plan_mode_no_rule_lets_the_shell_write() {
+        let mut plan = plan();
+        plan.permission_mode = PermissionMode::Plan;
+        plan.allowed_tools = ["Bash", "Read", "Bash(*)"].map(str::to_owned).into();
+        assert!(arguments(&plan, false).join(" ").contains("--allowedTools Read --debug-file"));
+        plan.allowed_tools = vec!["Bash".to_owned()];
+        assert!(!arguments(&plan, false).contains(&"--allowedTools".to_owned()));
+        plan.permission_mode = PermissionMode::Manual;
+        assert!(arguments(&plan, false).join(" ").contains("--allowedTools Bash --debug-file"));
     }
 
     #[test]

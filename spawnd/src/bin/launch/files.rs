@@ -123,13 +123,17 @@ fn settings(plan: &Plan) -> Value {
     let hook = |event: &'static str| {
         let command = format!("{} hook {event}", quoted(plan.channel.as_str()));
         let mut entry = json!({ "hooks": [{ "type": "command", "command": command }] });
-        // Hooks of tools say for which.
-        if matches!(event, "PreToolUse" | "PostToolUse" | "PermissionRequest") {
+        // Hooks of tools say for which. Permission is asked for all: plan mode asks for our own.
+        if matches!(event, "PreToolUse" | "PostToolUse" | "PostToolUseFailure") {
             entry["matcher"] = TOOLS.into();
         }
         (event.to_owned(), json!([entry]))
     };
-    let mut settings = json!({ "skipDangerousModePermissionPrompt": true });
+    let mut settings = json!({
+        "skipDangerousModePermissionPrompt": true,
+        // Else plan mode leaves each request to a classifier that first wants a notice read.
+        "useAutoModeDuringPlan": false,
+    });
     if plan.hooks {
         settings["hooks"] = proto::hook::INSTALLED.into_iter().map(hook).collect();
     }
@@ -173,15 +177,20 @@ mod tests {
             let command = &settings["hooks"][event][0]["hooks"][0]["command"];
             assert_eq!(*command, json!(format!(r"'/opt/it'\''s/channel' hook {event}")));
         }
-        assert_eq!(settings["hooks"]["PreToolUse"][0]["matcher"], json!(TOOLS));
-        assert_eq!(settings["hooks"]["Stop"][0].get("matcher"), None);
+        for event in ["PreToolUse", "PostToolUse", "PostToolUseFailure"] {
+            assert_eq!(settings["hooks"][event][0]["matcher"], json!(TOOLS));
+        }
+        for event in ["PermissionRequest", "Stop", "MessageDisplay"] {
+            assert_eq!(settings["hooks"][event][0].get("matcher"), None);
+        }
     }
 
     #[test]
     fn without_hooks_there_is_no_hooks_key() {
         let mut plan = plan();
         plan.hooks = false;
-        assert_eq!(settings(&plan), json!({"skipDangerousModePermissionPrompt": true}));
+        assert_eq!(settings(&plan).get("hooks"), None);
+        assert_eq!(settings(&plan)["useAutoModeDuringPlan"], json!(false));
         assert_eq!(mcp(&plan)["mcpServers"]["synthesis"]["env"]["SYNTHESIS_HOOKS"], "0");
     }
 }
