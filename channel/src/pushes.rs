@@ -4,9 +4,10 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
-use proto::bridge::Meta;
 use proto::ids::MessageId;
 use proto::limits::RECEIPT_WITHIN;
+
+use crate::fetches::Message;
 
 /// Message ids that are remembered, so that none is pushed twice. frontd has one message in
 /// flight; a thousand later it cannot repeat one.
@@ -38,18 +39,19 @@ pub(crate) struct Pushes {
     /// `known` by age.
     order: VecDeque<MessageId>,
     open: VecDeque<Open>,
-    held: VecDeque<(String, Meta)>,
+    held: VecDeque<Message>,
     last: Option<MessageId>,
     prompts: VecDeque<(String, MessageId)>,
 }
 
 impl Pushes {
-    /// May this message go to claude? Remembers it if so.
-    pub(crate) fn admit(&mut self, message: &MessageId) -> Admission {
+    /// May this message go to claude? Remembers it if so. `elsewhere`: so many more are on their
+    /// way.
+    pub(crate) fn admit(&mut self, message: &MessageId, elsewhere: usize) -> Admission {
         if self.known.contains(message) {
             return Admission::Repeated;
         }
-        if self.open.len() + self.held.len() >= OPEN {
+        if self.open.len() + self.held.len() + elsewhere >= OPEN {
             return Admission::Full;
         }
         if self.order.len() == REMEMBERED
@@ -63,11 +65,11 @@ impl Pushes {
     }
 
     /// Keeps an admitted message until claude listens.
-    pub(crate) fn hold(&mut self, content: String, meta: Meta) {
-        self.held.push_back((content, meta));
+    pub(crate) fn hold(&mut self, message: Message) {
+        self.held.push_back(message);
     }
 
-    pub(crate) fn release(&mut self) -> VecDeque<(String, Meta)> {
+    pub(crate) fn release(&mut self) -> VecDeque<Message> {
         std::mem::take(&mut self.held)
     }
 

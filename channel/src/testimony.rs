@@ -53,9 +53,11 @@ pub(crate) fn read(handed: Handed) -> Option<HookBody> {
             failed: name == "PostToolUseFailure",
             duration_ms: None,
         },
-        "PermissionRequest" => {
-            HookBody::PermissionRequest { tool_name: unknown(), input: Excerpt::default() }
-        }
+        "PermissionRequest" => HookBody::PermissionRequest {
+            tool_name: unknown(),
+            input: Excerpt::default(),
+            server: None,
+        },
         "PreCompact" => HookBody::PreCompact {},
         "PostCompact" => HookBody::PostCompact {},
         _ => return None,

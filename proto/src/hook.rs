@@ -70,6 +70,8 @@ pub enum HookBody {
     PermissionRequest {
         tool_name: String,
         input: Excerpt,
+        /// The MCP server that the tool is of.
+        server: Option<String>,
     },
     /// A piece of text that claude displays.
     MessageDisplay {
@@ -109,12 +111,18 @@ struct Fields {
     tool_input: Option<Box<RawValue>>,
     tool_response: Option<Box<RawValue>>,
     duration_ms: Option<u64>,
+    mcp_server: Option<McpServer>,
     message_id: Option<String>,
     index: Option<u64>,
     delta: Option<String>,
     r#final: Option<bool>,
     last_assistant_message: Option<String>,
     error: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct McpServer {
+    name: String,
 }
 
 impl TryFrom<Fields> for HookBody {
@@ -147,6 +155,7 @@ impl TryFrom<Fields> for HookBody {
                 "PermissionRequest" => Self::PermissionRequest {
                     tool_name: fields.tool_name?,
                     input: json(fields.tool_input),
+                    server: fields.mcp_server.map(|server| server.name),
                 },
                 "MessageDisplay" => Self::MessageDisplay {
                     prompt_id: fields.prompt_id,
@@ -194,8 +203,16 @@ pub enum HookEvent {
         duration_ms: Option<u64>,
     },
     /// claude asked whether it may use a tool, and was answered at once: nobody can be asked.
-    /// `reason` is what claude was told, or why it is allowed.
-    PermissionRequest { tool_name: String, input: Excerpt, allowed: bool, reason: String },
+    /// `reason` is what claude was told, or why it is allowed. `tool_use_id` is that of the
+    /// `PreToolUse` it belongs to, as far as name and input tell: the CLI does not. A tool that was
+    /// denied has no `PostToolUse`.
+    PermissionRequest {
+        tool_name: String,
+        tool_use_id: Option<String>,
+        input: Excerpt,
+        allowed: bool,
+        reason: String,
+    },
     /// A piece of the text that claude displays outside of its replies. `message_id` is the
     /// CLI's own name of it, `index` counts its pieces from 0. Pieces may come late, even after
     /// the turn's end, and in another order; `turn` is the message that began theirs, where known.

@@ -164,9 +164,10 @@ fn from_channel() -> Vec<(&'static str, bridge::FromChannel)> {
         cache_creation_input_tokens: 800,
     };
     let usage = |exact| event(Event::Usage { message_id: message_id(), usage: tokens, exact });
-    let permission = |tool_name: &str, allowed, reason: &str| {
+    let permission = |tool_name: &str, allowed: bool, reason: &str| {
         hook(HookEvent::PermissionRequest {
             tool_name: tool_name.to_owned(),
+            tool_use_id: (!allowed).then(|| "toolu_01".to_owned()),
             input: input.clone(),
             allowed,
             reason: reason.to_owned(),

@@ -14,6 +14,9 @@ use proto::limits::{
 
 use super::{Action, Answer, Identity, Input, Reply, Voice};
 
+mod files;
+mod hooks;
+
 /// A voice, its clock, and what it said on the connection.
 struct Stage {
     voice: Voice,

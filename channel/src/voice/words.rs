@@ -1,8 +1,10 @@
 //! What the voice is told, what it asks for, and what claude reads of it.
 
-use proto::bridge::{FromFrontd, Meta, ReplyRefusal, TokenUsage};
+use proto::bridge::{FileRef, FromFrontd, Meta, ReplyRefusal, TokenUsage};
 use proto::hook::HookBody;
 use proto::ids::{ConversationId, MessageId, Secret, SessionId};
+
+use crate::fetches::Piece;
 
 /// The tokens of a turn and the message that began it.
 pub(crate) type TurnUsage = (MessageId, TokenUsage);
@@ -40,6 +42,17 @@ pub(crate) enum Input {
         message: MessageId,
         found: bool,
     },
+    /// A piece of a file was to be kept.
+    Kept {
+        length: usize,
+        last: bool,
+        kept: bool,
+    },
+    /// All tokens of a turn that has ended.
+    Counted {
+        message_id: MessageId,
+        usage: TokenUsage,
+    },
     /// The CLI's state file says idle.
     Idle,
     /// The time that [`Voice::deadline`] named has come.
@@ -59,12 +72,19 @@ pub(crate) enum Action {
     Send(String),
     /// End the connection; the next one may do better.
     HangUp(&'static str),
+    /// Write this piece down and tell how that went.
+    Keep(Piece),
+    /// The message's files are worth nothing any more.
+    Discard(MessageId),
     /// Show this message to claude. `alone`: no earlier one lacks its receipt.
     Push {
         content: String,
         meta: Meta,
+        files: Vec<FileRef>,
         alone: bool,
     },
+    /// The turn of this message, or an unknown one, has ended: count its tokens.
+    Count(Option<MessageId>),
     Answer {
         call: CallId,
         answer: Answer,
