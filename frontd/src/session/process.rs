@@ -57,11 +57,13 @@ impl Process {
 
     /// Hands a frame to the channel. One that is away gets what matters again when it is back.
     pub fn send(&mut self, frame: FromFrontd) {
-        if let Some(link) = &self.link
+        if let Some(link) = &mut self.link
             && link.frames.try_send(frame).is_err()
         {
-            // It does not read; its connection ends, and a new one starts with hello.
-            self.link = None;
+            // It does not read: without a sender its connection ends, and a new one starts with
+            // hello. The link itself stays until that end is told, or nobody would look whether
+            // the channel lives.
+            link.frames = tokio::sync::mpsc::channel(1).0;
         }
     }
 
@@ -79,4 +81,23 @@ impl Process {
 fn timestamp() -> String {
     let now = time::OffsetDateTime::now_utc();
     now.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_takes_nothing_is_closed_and_still_known() {
+        let (frames, mut outgoing) = tokio::sync::mpsc::channel(1);
+        let mut process = Process::new(SessionId::random());
+        process.link = Some(Link { number: 7, pid: 1, frames });
+        for _ in 0..3 {
+            process.send(FromFrontd::Ping {});
+        }
+        assert!(outgoing.try_recv().is_ok());
+        let end = outgoing.try_recv();
+        assert_eq!(end, Err(tokio::sync::mpsc::error::TryRecvError::Disconnected));
+        assert_eq!(process.link.map(|link| link.number), Some(7));
+    }
 }
