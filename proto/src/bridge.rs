@@ -61,7 +61,9 @@ pub struct Hello {
     pub state: ChannelState,
     /// The last message that this channel pushed to claude.
     pub last_message_id: Option<MessageId>,
-    /// The CLI's own state file says idle, and has said so since the last push.
+    /// The CLI's own state file says idle, and has said so since the last push. Version 2 lacks it:
+    /// its hello must be readable to be refused for its version.
+    #[serde(default)]
     pub idle: bool,
 }
 
