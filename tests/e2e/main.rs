@@ -8,6 +8,7 @@ mod bridge;
 mod clients;
 mod lifecycle;
 mod real_cli;
+mod real_session;
 mod sessions;
 mod start;
 mod turns;
