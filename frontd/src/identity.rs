@@ -8,8 +8,8 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 use proto::ids::AbsolutePath;
 
-use crate::http::chat_request::{BadRequest, ChatRequest};
-use crate::openclaw::{self, RuntimeLine};
+use crate::ask::{Ask, BadRequest};
+use crate::openclaw::RuntimeLine;
 
 /// Bytes of one part of an identity: ids of chats and agents are far shorter, and a key stands in
 /// the store, in logs and in claude's view of the message.
@@ -96,11 +96,11 @@ pub struct BodyHints<'a> {
 }
 
 impl<'a> BodyHints<'a> {
-    pub fn of(request: &'a ChatRequest) -> Self {
+    pub fn of(ask: &'a Ask) -> Self {
         Self {
-            user: request.user.as_deref(),
-            prompt_cache_key: request.prompt_cache_key.as_deref(),
-            runtime: openclaw::runtime_line(&request.messages),
+            user: ask.user.as_deref(),
+            prompt_cache_key: ask.prompt_cache_key.as_deref(),
+            runtime: ask.runtime.clone(),
         }
     }
 }

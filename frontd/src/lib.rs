@@ -1,11 +1,12 @@
 //! frontd: HTTP in front, claude sessions behind, and between them queues, runs and the bridge.
 //!
 //! Imports run one way: `http::routes` → `run`, `session` → `bridge`, `spawner` → `proto`.
-//! Decisions (`identity`, `openclaw`, `session::machine`, `terminal::dialogs`, `render`) are pure.
+//! Decisions (`ask`, `identity`, `openclaw`, `session::machine`, `terminal::dialogs`, `render`) are pure.
 
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod ask;
 pub mod bridge;
 pub mod check_config;
 pub mod cli;

@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{Response, json};
-use crate::http::chat_request::BadRequest;
+use crate::ask::BadRequest;
 use crate::render::sse::{ErrorBody, ErrorObject};
 use crate::run::{Failure, FailureKind};
 use crate::session::message::NotTaken;

@@ -1,7 +1,6 @@
 //! The HTTP side: [`server`] accepts, [`guard`] judges who and from where, [`router`] finds the
 //! route, [`routes`] answer, [`error`] maps every failure to its status.
 
-pub mod chat_request;
 pub mod error;
 pub mod guard;
 pub mod router;

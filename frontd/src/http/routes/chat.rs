@@ -17,8 +17,8 @@ use proto::limits;
 use tokio::sync::oneshot;
 
 use crate::app::App;
+use crate::ask::{self, Ask};
 use crate::config::Model;
-use crate::http::chat_request::{self, ChatRequest};
 use crate::http::error::{Again, ApiError};
 use crate::http::{Body, Response, json_bytes};
 use crate::identity::{self, BodyHints, Identity, SessionKey};
@@ -58,7 +58,11 @@ pub async fn completions(
     let model = choose_model(app, request.model.as_deref())?;
     let hints = BodyHints::of(&request);
     let identity = identity::identify(principal::LOCAL, headers, &hints)?;
-    let content = chat_request::new_text(&request)?;
+    let content = request.new.text;
+    if !request.new.files.is_empty() {
+        let message = "files are not taken yet";
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "unsupported_content", message));
+    }
     check_size(&content)?;
     let workspace = choose_workspace(app, &identity);
 
@@ -123,11 +127,11 @@ async fn read(app: &App, headers: &HeaderMap, body: Incoming) -> Result<Bytes, A
 }
 
 /// Parses here, or beside the one thread that serves everybody when it would take long.
-async fn parse(body: Bytes) -> Result<ChatRequest, ApiError> {
+async fn parse(body: Bytes) -> Result<Ask, ApiError> {
     if body.len() <= LARGE {
-        return Ok(chat_request::parse(&body)?);
+        return Ok(ask::chat::parse(&body)?);
     }
-    let parsing = tokio::task::spawn_blocking(move || chat_request::parse(&body));
+    let parsing = tokio::task::spawn_blocking(move || ask::chat::parse(&body));
     let failed = |_| {
         let message = "the request could not be read";
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "parse_failed", message)
