@@ -128,7 +128,7 @@ fn without_runtime_tail(text: &str) -> &str {
 }
 
 /// The text after `[Fri 2026-11-20 23:17 UTC]`.
-fn without_time(text: &str) -> &str {
+pub(crate) fn without_time(text: &str) -> &str {
     let stamp = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     match stamp {
         Some((stamp, said)) if is_time(stamp) => said.trim_start(),

@@ -2,11 +2,15 @@
 
 use sha2::{Digest, Sha256};
 
-/// Of the API's name and the whole body. Each part is preceded by its length, so that no two
-/// different pairs run together.
+/// Of the API's name and the whole body.
 pub fn fingerprint(api: &str, body: &[u8]) -> [u8; 32] {
+    of_parts([api.as_bytes(), body])
+}
+
+/// Each part is preceded by its length, so that no two different lists run together.
+pub(super) fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
     let mut hash = Sha256::new();
-    for part in [api.as_bytes(), body] {
+    for part in parts {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         hash.update(part);
     }

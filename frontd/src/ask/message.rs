@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::attachment::{self, Attachment, MAX_FILES};
 use super::history;
+use super::retry::{self, Written};
 use super::{BadRequest, Said, Speaker};
 use crate::openclaw::{self, RuntimeLine};
 
@@ -56,30 +57,78 @@ pub struct NewMessage {
     pub text: String,
     pub files: Vec<Attachment>,
     parts: Vec<Part>,
+    last: Last,
 }
 
 /// One message of those that are joined in [`NewMessage`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Part {
-    /// Where its text begins.
-    start: usize,
+    /// Where its text begins, if it has any.
+    start: Option<usize>,
     files: usize,
-    /// `None`: it has no text.
+    /// Of the person's words, if they are any.
     hash: Option<u64>,
 }
 
+/// Who wrote the last message of the new one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Last {
+    #[default]
+    Person,
+    /// The person, and OpenClaw sends it again.
+    Again,
+    /// OpenClaw: it wants the turn before to go on.
+    Continue,
+}
+
 impl NewMessage {
-    fn add(&mut self, text: Option<&str>, files: Vec<Attachment>) {
-        let mut start = self.text.len();
-        if let Some(text) = text {
+    /// Adds one message, unless there is nothing in it.
+    fn add(&mut self, id: Option<String>, written: Option<Written>, files: Vec<Attachment>) {
+        let (text, last) = match written {
+            None | Some(Written::Note) => (None, Last::Person),
+            Some(Written::Once(text)) => (Some(text), Last::Person),
+            Some(Written::Again(text)) => (Some(text), Last::Again),
+            // The message to go on with stands before it.
+            Some(Written::Continue(_)) if !self.parts.is_empty() => (None, Last::Again),
+            Some(Written::Continue(text)) => (Some(text), Last::Continue),
+        };
+        if text.is_none() && files.is_empty() {
+            if last == Last::Again {
+                self.last = last;
+            }
+            return;
+        }
+        self.client_id = id;
+        self.last = last;
+        let hash = text.as_deref().filter(|_| last != Last::Continue).map(history::hash);
+        let start = text.map(|text| {
             if !self.text.is_empty() {
                 self.text.push_str("\n\n");
-                start = self.text.len();
             }
-            self.text.push_str(text);
-        }
-        self.parts.push(Part { start, files: files.len(), hash: text.map(history::hash) });
+            let start = self.text.len();
+            self.text.push_str(&text);
+            start
+        });
+        self.parts.push(Part { start, files: files.len(), hash });
         self.files.extend(files);
+    }
+
+    /// Does OpenClaw send it again?
+    pub(super) fn again(&self) -> bool {
+        match self.last {
+            Last::Person => false,
+            Last::Again | Last::Continue => true,
+        }
+    }
+
+    /// Is it a prompt of OpenClaw's alone?
+    pub(super) fn continues(&self) -> bool {
+        self.last == Last::Continue && self.parts.len() == 1
+    }
+
+    /// The text from its last message on, then from the one before, and so forth.
+    pub(super) fn latest(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().rev().filter_map(|part| self.text.get(part.start?..))
     }
 
     /// The hash of each of the person's messages in it, in order: what claude has seen once it
@@ -109,10 +158,11 @@ impl NewMessage {
             .count();
         let files: usize = self.parts.drain(..parts).map(|part| part.files).sum();
         self.files.drain(..files);
-        let start = self.parts.first().map_or(self.text.len(), |part| part.start);
-        self.text.drain(..start);
-        for part in &mut self.parts {
-            part.start -= start;
+        let first = self.parts.iter().find_map(|part| part.start);
+        let cut = first.unwrap_or(self.text.len());
+        self.text.drain(..cut);
+        for start in self.parts.iter_mut().filter_map(|part| part.start.as_mut()) {
+            *start -= cut;
         }
     }
 }
@@ -121,7 +171,7 @@ impl From<&str> for NewMessage {
     /// One message of text.
     fn from(text: &str) -> Self {
         let mut new = Self::default();
-        new.add(Some(text), Vec::new());
+        new.add(None, Some(Written::Once(text.to_owned())), Vec::new());
         new
     }
 }
@@ -150,20 +200,17 @@ pub(super) fn settle(messages: Vec<Message<'_>>, param: &str) -> Result<Settled,
         match message.role {
             Role::System | Role::Developer | Role::Tool => {}
             Role::Assistant => {
-                if !message.text.trim().is_empty() {
+                if index < since && !message.text.trim().is_empty() {
                     history.push(Said { who: Speaker::Assistant, text: message.text });
                 }
             }
             Role::User => {
                 let text = openclaw::person_text(&message.text);
                 if index < since || text.as_deref().is_some_and(openclaw::is_summary) {
-                    history.extend(text.map(|text| Said { who: Speaker::Person, text }));
-                    continue;
-                }
-                let files = files(message.files, new.files.len())?;
-                if text.is_some() || !files.is_empty() {
-                    new.add(text.as_deref(), files);
-                    new.client_id = message.id;
+                    history.extend(text.and_then(of_person));
+                } else {
+                    let files = files(message.files, new.files.len())?;
+                    new.add(message.id, text.map(retry::written), files);
                 }
             }
         }
@@ -173,6 +220,14 @@ pub(super) fn settle(messages: Vec<Message<'_>>, param: &str) -> Result<Settled,
         return Err(BadRequest::of(param, "no_new_message", message));
     }
     Ok(Settled { runtime, instructions, history, new })
+}
+
+/// What the person said in the past; OpenClaw's own prompts and notes are left out.
+fn of_person(text: String) -> Option<Said> {
+    match retry::written(text) {
+        Written::Once(text) | Written::Again(text) => Some(Said { who: Speaker::Person, text }),
+        Written::Continue(_) | Written::Note => None,
+    }
 }
 
 fn instructions(messages: &[Message<'_>]) -> Option<String> {

@@ -8,6 +8,7 @@
 pub mod attachment;
 pub mod bad_request;
 pub mod chat;
+mod context;
 pub mod fingerprint;
 pub mod history;
 pub mod media;
@@ -19,6 +20,7 @@ pub mod ui;
 
 pub use attachment::Attachment;
 pub use bad_request::BadRequest;
+pub use context::context;
 pub use fingerprint::fingerprint;
 pub use message::NewMessage;
 

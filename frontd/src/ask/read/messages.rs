@@ -71,7 +71,7 @@ impl<'de> Visitor<'de> for Messages<'_> {
 /// One entry of the list.
 pub(super) enum Entry<'a> {
     Message(Message<'a>),
-    /// A tool call beside the messages, as in `input`.
+    /// A tool call beside the messages, as in `input`, which the client has to carry out.
     Call,
     /// Nothing that was said.
     Other,
@@ -199,7 +199,8 @@ fn item<'a>(kind: &str, id: Option<&str>) -> Entry<'a> {
                 is_answer: true,
             })
         }
-        kind if kind.ends_with("_call") => Entry::Call,
+        "function_call" | "custom_tool_call" | "computer_call" | "local_shell_call"
+        | "shell_call" | "apply_patch_call" => Entry::Call,
         _ => Entry::Other,
     }
 }
