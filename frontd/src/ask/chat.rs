@@ -32,7 +32,7 @@ pub fn parse(body: &[u8]) -> Result<Ask, BadRequest> {
         return Err(BadRequest::of("messages", "missing_required_parameter", message));
     }
     let ChatRequest { model, stream, include_usage, user, prompt_cache_key, messages } = request;
-    let Settled { runtime, instructions, history, new } = settle(messages, "messages")?;
+    let Settled { runtime, instructions, history, hashes, new } = settle(messages, "messages")?;
     Ok(Ask {
         model,
         stream,
@@ -42,6 +42,7 @@ pub fn parse(body: &[u8]) -> Result<Ask, BadRequest> {
         runtime,
         instructions,
         history,
+        hashes,
         new,
     })
 }

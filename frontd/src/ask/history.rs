@@ -34,14 +34,11 @@ pub enum Past {
 /// shows a message that got no answer again, before the next one.
 pub fn judge(ask: &mut Ask, rewinds: bool, seen: &[u64]) -> Past {
     let mut history = std::mem::take(&mut ask.history);
-    let seen_persons: Vec<u64> = seen.iter().copied().filter(|hash| hash & ANSWER == 0).collect();
+    let hashes = std::mem::take(&mut ask.hashes);
+    let seen_persons: Vec<u64> = seen.iter().copied().filter(is_person).collect();
     // Where each of the person's messages stands in the history, and its hash.
-    let told: Vec<(usize, u64)> = history
-        .iter()
-        .enumerate()
-        .filter(|(_, said)| said.who == Speaker::Person && !openclaw::is_summary(&said.text))
-        .map(|(index, said)| (index, hash(&said.text)))
-        .collect();
+    let of_person = |(index, hash): (usize, &Option<u64>)| Some((index, hash.filter(is_person)?));
+    let told: Vec<(usize, u64)> = hashes.iter().enumerate().filter_map(of_person).collect();
     let earlier = ask.new.earlier_hashes();
     let all: Vec<u64> = told.iter().map(|(_, hash)| *hash).chain(earlier).collect();
 
@@ -61,7 +58,7 @@ pub fn judge(ask: &mut Ask, rewinds: bool, seen: &[u64]) -> Past {
             let unknown = told.get(known).map_or(history.len(), |(index, _)| *index);
             with_context(history.split_off(unknown))
         }
-        None if !is_proper_prefix(&all, &seen_persons) => match answered(&history, seen) {
+        None if !is_proper_prefix(&all, &seen_persons) => match answered(&hashes, seen) {
             Some(answer) => {
                 let of_person = told.iter().find(|(index, _)| *index > answer);
                 let unknown = of_person.map_or(history.len(), |(index, _)| *index);
@@ -104,12 +101,21 @@ fn is_proper_prefix(told: &[u64], seen: &[u64]) -> bool {
 
 /// Where our latest answer stands in the history, if that is the last that claude has seen: then
 /// the person's message before it was only told otherwise.
-fn answered(history: &[Said], seen: &[u64]) -> Option<usize> {
-    let answer = seen.last().filter(|hash| *hash & ANSWER != 0)?;
-    let is_it = |said: &Said| {
-        said.who == Speaker::Assistant && hash_answer(&said.text).as_ref() == Some(answer)
-    };
-    history.iter().rposition(is_it)
+fn answered(hashes: &[Option<u64>], seen: &[u64]) -> Option<usize> {
+    let answer = seen.last().filter(|hash| !is_person(hash))?;
+    hashes.iter().rposition(|hash| hash.as_ref() == Some(answer))
+}
+
+fn is_person(hash: &u64) -> bool {
+    hash & ANSWER == 0
+}
+
+/// `None`: it tells nothing of what claude has seen.
+pub(super) fn hash_of(said: &Said) -> Option<u64> {
+    match said.who {
+        Speaker::Person => (!openclaw::is_summary(&said.text)).then(|| hash(&said.text)),
+        Speaker::Assistant => hash_answer(&said.text),
+    }
 }
 
 /// Of a message of the person's: the same for texts that differ only in white space or in the time

@@ -182,6 +182,7 @@ pub(super) struct Settled {
     pub(super) runtime: Option<RuntimeLine>,
     pub(super) instructions: Option<String>,
     pub(super) history: Vec<Said>,
+    pub(super) hashes: Vec<Option<u64>>,
     pub(super) new: NewMessage,
 }
 
@@ -219,7 +220,8 @@ pub(super) fn settle(messages: Vec<Message<'_>>, param: &str) -> Result<Settled,
         let message = format!("nothing of the user stands after the last answer in `{param}`");
         return Err(BadRequest::of(param, "no_new_message", message));
     }
-    Ok(Settled { runtime, instructions, history, new })
+    let hashes = history.iter().map(history::hash_of).collect();
+    Ok(Settled { runtime, instructions, history, hashes, new })
 }
 
 /// What the person said in the past; OpenClaw's own prompts and notes are left out.

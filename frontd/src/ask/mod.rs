@@ -40,6 +40,9 @@ pub struct Ask {
     pub instructions: Option<String>,
     /// In order, all that was said before the new message; tool traffic is left out.
     pub history: Vec<Said>,
+    /// Of each in the history: made while the body is read, which has a thread of its own if it is
+    /// long. `None` where it tells nothing.
+    hashes: Vec<Option<u64>>,
     pub new: NewMessage,
 }
 

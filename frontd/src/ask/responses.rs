@@ -48,7 +48,7 @@ pub fn parse(body: &[u8]) -> Result<ResponsesAsk, BadRequest> {
         let message = "`previous_response_id` and `conversation` exclude each other";
         return Err(BadRequest::of("previous_response_id", "invalid_value", message));
     }
-    let Settled { runtime, instructions, history, new } = settle(request.input, "input")?;
+    let Settled { runtime, instructions, history, hashes, new } = settle(request.input, "input")?;
     let own = request.instructions.filter(|text| !text.trim().is_empty());
     let all: Vec<String> = own.into_iter().chain(instructions).collect();
     let ask = Ask {
@@ -60,6 +60,7 @@ pub fn parse(body: &[u8]) -> Result<ResponsesAsk, BadRequest> {
         runtime,
         instructions: (!all.is_empty()).then(|| all.join("\n\n")),
         history,
+        hashes,
         new,
     };
     Ok(ResponsesAsk { ask, previous, conversation, background: request.background })

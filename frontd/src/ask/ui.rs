@@ -74,7 +74,8 @@ pub fn parse(body: &[u8]) -> Result<UiAsk, BadRequest> {
         let message = "the last of `messages` must be the user's";
         return Err(BadRequest::of("messages", "no_new_message", message));
     }
-    let Settled { runtime, instructions, history, mut new } = settle(request.messages, "messages")?;
+    let Settled { runtime, instructions, history, hashes, mut new } =
+        settle(request.messages, "messages")?;
     new.client_id = id("messages", new.client_id.unwrap_or_default())?;
     // A message that is sent for the first time is named by nothing but its own id.
     let edited = new.client_id.is_some() && request.message_id == new.client_id;
@@ -87,6 +88,7 @@ pub fn parse(body: &[u8]) -> Result<UiAsk, BadRequest> {
         runtime,
         instructions,
         history,
+        hashes,
         new,
     };
     Ok(UiAsk { chat, regenerate, rewinds: regenerate || edited, ask })

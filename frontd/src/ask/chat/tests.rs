@@ -39,6 +39,7 @@ fn every_field_that_we_use_is_read() {
             runtime: None,
             instructions: Some("d".to_owned()),
             history: Vec::new(),
+            hashes: Vec::new(),
             new: NewMessage::from("hi"),
         }
     );
