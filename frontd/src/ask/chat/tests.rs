@@ -239,3 +239,14 @@ fn large_bodies_are_read_in_one_pass() {
     let text = text_of(&format!(r#"[{{"role":"user","content":"{long}"}}]"#)).unwrap();
     assert_eq!(text.len(), SIZE);
 }
+
+#[test]
+fn messages_are_counted() {
+    const MOST: usize = 65_536;
+    let body = |count: usize| {
+        let messages = vec![r#"{"role":"user","content":"x"}"#; count].join(",");
+        format!(r#"{{"messages":[{messages}]}}"#)
+    };
+    assert_eq!(parse(body(MOST).as_bytes()).unwrap().new.hashes().len(), MOST);
+    assert_eq!(bad(&body(MOST + 1)).code, "too_many_messages");
+}

@@ -179,6 +179,18 @@ fn the_past_of_real_clients() {
             &["u b", "u yes"],
             "continue | yes more",
         ),
+        (
+            "a window, then another model",
+            &["u yes", "a y", "u q", "a 2", "u yes", "a 3", "u c"],
+            &["u b", "u yes"],
+            "with q 2 yes 3 | c",
+        ),
+        (
+            "yes without an answer, after an edit",
+            &["u x", "a 1", "u yes", "a y", "u yes", "u more"],
+            &["u b", "u yes"],
+            "continue | yes more",
+        ),
         // Turns without an answer.
         (
             "failed before claude saw it",
@@ -269,9 +281,14 @@ fn the_past_of_real_clients() {
         ),
         (
             "back to an equal answer",
-            &["u one", "a this is done, as you wished", "u new"],
-            &["u one", "a this is done, as you wished", "u two", "a this is done, as you wished"],
-            "fresh one this is done, as you wished | new",
+            &["u one", "a this is all done now, as you wished", "u new"],
+            &[
+                "u one",
+                "a this is all done now, as you wished",
+                "u two",
+                "a this is all done now, as you wished",
+            ],
+            "fresh one this is all done now, as you wished | new",
         ),
         (
             "answers beside fitting words",
