@@ -2,9 +2,18 @@
 
 use std::time::Duration;
 
-/// Bytes of one packet between frontd and spawnd. A spawn request is under 6 KiB (two paths of
-/// at most 4 KiB); the rest is room for a page of `list`. Far under the socket's 208 KiB buffer.
+/// Bytes of one packet between frontd and spawnd: room for a page of `list`, and for a spawn
+/// request with [`INSTRUCTIONS_JSON`]. Far under the socket's 208 KiB buffer.
 pub const SPAWN_PACKET: usize = 64 * 1024;
+
+/// Bytes of text that a session may be started with: about 12,000 tokens, which every request to
+/// the model then repeats.
+pub const INSTRUCTIONS: usize = 48 * 1024;
+
+/// Bytes of the same as a JSON string, quotes included. The rest of a spawn request is under 10 KiB
+/// (one path of [`PATH`] bytes that may double when escaped, and names), so that the whole always
+/// fits into [`SPAWN_PACKET`].
+pub const INSTRUCTIONS_JSON: usize = SPAWN_PACKET - 10 * 1024;
 
 /// Bytes of one frame on the bridge: a message of [`MESSAGE_TEXT`] bytes may double when escaped.
 pub const BRIDGE_FRAME: usize = 1024 * 1024;

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use proto::bridge::{self, ChannelState, Event, Hello, Meta, ReplyRefusal, TokenUsage};
 use proto::hook::HookEvent;
 use proto::ids::{
-    AbsolutePath, ConversationId, MessageId, ModelName, Secret, Seq, SessionId, UnixUser,
+    AbsolutePath, ConversationId, Instructions, MessageId, ModelName, Secret, Seq, SessionId,
+    UnixUser,
 };
 use proto::launch::{Bridge, Demand, Identity, Lifetime, Limits, Plan, Record, Sandbox};
 use proto::spawn::{
@@ -50,6 +51,10 @@ fn message_id() -> MessageId {
     MessageId::new("m-0001").unwrap()
 }
 
+fn instructions() -> Instructions {
+    Instructions::new("Answer in \"French\".\n".to_owned()).unwrap()
+}
+
 fn usage() -> Usage {
     Usage { user_micros: 1_500_000, system_micros: 250_000, max_rss_kib: 228_352 }
 }
@@ -62,7 +67,7 @@ fn meta() -> Meta {
     }
 }
 
-fn spawn_call() -> Call {
+fn spawn_call(instructions: Option<Instructions>) -> Call {
     Call::Spawn(Box::new(Spawn {
         session: session(),
         conversation: conversation(),
@@ -73,6 +78,7 @@ fn spawn_call() -> Call {
         model: Some(ModelName::new("opus[1m]").unwrap()),
         terminal: TerminalSize::new(40, 120).unwrap(),
         hooks: true,
+        instructions,
         secret: secret(),
     }))
 }
@@ -81,7 +87,8 @@ fn to_spawnd() -> Vec<(&'static str, spawn::FromFrontd)> {
     let request = |call| spawn::FromFrontd::Request { id: 7, call };
     vec![
         ("hello", spawn::FromFrontd::Hello { version: spawn::VERSION }),
-        ("spawn", request(spawn_call())),
+        ("spawn", request(spawn_call(None))),
+        ("spawn_told", request(spawn_call(Some(instructions())))),
         ("signal_term", request(Call::Signal { session: session(), signal: Signal::Term })),
         ("signal_int", request(Call::Signal { session: session(), signal: Signal::Int })),
         ("signal_kill", request(Call::Signal { session: session(), signal: Signal::Kill })),
@@ -274,6 +281,7 @@ fn plan() -> Plan {
         model: None,
         allowed_tools: vec!["Read".to_owned(), "mcp__synthesis__*".to_owned()],
         hooks: true,
+        instructions: None,
         trust_project_settings: false,
         environment: vec![("LANG".to_owned(), "C.UTF-8".to_owned())],
         lifetime: Lifetime::OutlivesSpawnd,
@@ -296,6 +304,7 @@ fn plans() -> Vec<(&'static str, Plan)> {
     let full = Plan {
         config_dir: Some(path("/var/lib/synthesis/users/alice")),
         model: Some(ModelName::new("sonnet").unwrap()),
+        instructions: Some(instructions()),
         ..plan()
     };
     vec![("plan", plan()), ("plan_full", full)]
@@ -509,7 +518,7 @@ fn the_first_version_tolerates_unknown_fields_and_takes_a_reply_for_final() {
 #[test]
 fn a_field_of_a_checked_type_is_checked_on_the_wire() {
     let place = |pointer: &str, value: Value| {
-        let mut call = serde_json::to_value(spawn_call()).unwrap();
+        let mut call = serde_json::to_value(spawn_call(None)).unwrap();
         *call.pointer_mut(pointer).unwrap() = value;
         serde_json::from_value::<Call>(call)
     };
@@ -527,6 +536,9 @@ fn a_field_of_a_checked_type_is_checked_on_the_wire() {
         ("/spawn/terminal/columns", json!(65_536)),
         ("/spawn/secret", json!("short")),
         ("/spawn/permission_mode", json!("default")),
+        ("/spawn/instructions", json!("")),
+        ("/spawn/instructions", json!("a\0b")),
+        ("/spawn/instructions", json!("a".repeat(proto::limits::INSTRUCTIONS + 1))),
     ] {
         assert!(place(pointer, value.clone()).is_err(), "{pointer} = {value}");
     }
@@ -553,14 +565,24 @@ fn a_packet_over_the_limit_is_refused_before_it_is_parsed() {
 
 #[test]
 fn the_largest_request_fits_in_a_packet() {
-    // Backslashes double in JSON: the longest form that a path can take.
-    let long = path(&format!("/{}", "\\".repeat(proto::limits::PATH - 1)));
-    let Call::Spawn(mut spawn) = spawn_call() else { panic!() };
-    spawn.workspace = long;
-    spawn.user = UnixUser::new("u".repeat(32)).unwrap();
-    spawn.model = Some(ModelName::new("m".repeat(128)).unwrap());
-    let request = spawn::FromFrontd::Request { id: u64::MAX, call: Call::Spawn(spawn) };
-    assert!(spawn::encode(&request).len() <= proto::limits::SPAWN_PACKET);
+    use proto::limits::{INSTRUCTIONS, INSTRUCTIONS_JSON, PATH, SPAWN_PACKET};
+    let doubled = "\\".repeat(INSTRUCTIONS_JSON / 2 - 1);
+    let controls = "\u{1}".repeat(INSTRUCTIONS_JSON / 6 - 1);
+    let mixed = format!("{}{}", "a".repeat(INSTRUCTIONS - 3000), "\n".repeat(3000));
+    for longest in ["a".repeat(INSTRUCTIONS), doubled, controls, mixed] {
+        let instructions = Instructions::new(longest).unwrap();
+        let Call::Spawn(mut spawn) = spawn_call(Some(instructions)) else { panic!() };
+        // Backslashes double in JSON: the longest form that a path can take.
+        spawn.workspace = path(&format!("/{}", "\\".repeat(PATH - 1)));
+        spawn.user = UnixUser::new("u".repeat(32)).unwrap();
+        spawn.model = Some(ModelName::new("m".repeat(128)).unwrap());
+        spawn.permission_mode = PermissionMode::BypassPermissions;
+        spawn.terminal = TerminalSize::new(500, 500).unwrap();
+        spawn.hooks = false;
+        let request = spawn::FromFrontd::Request { id: u64::MAX, call: Call::Spawn(spawn) };
+        let length = spawn::encode(&request).len();
+        assert!(length <= SPAWN_PACKET, "{length}");
+    }
 }
 
 #[test]

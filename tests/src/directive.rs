@@ -63,6 +63,8 @@ pub enum Action {
     KillChannel,
     /// Reply with claude's own environment.
     EchoEnv,
+    /// Reply with what it was told at its start, behind the CLI's own prompt.
+    EchoInstructions,
     /// Deliver an answer, but never say that the turn began (no `UserPromptSubmit`).
     NoReceipt,
 }
@@ -158,6 +160,7 @@ fn action(word: &str, rest: &str) -> Option<Action> {
         "FOREIGN_ID" => Action::ForeignId,
         "KILL_CHANNEL" => Action::KillChannel,
         "ECHO_ENV" => Action::EchoEnv,
+        "ECHO_INSTRUCTIONS" => Action::EchoInstructions,
         "NO_RECEIPT" => Action::NoReceipt,
         _ => return None,
     })

@@ -388,6 +388,7 @@ impl Actor {
             model: self.model.clone(),
             terminal: site.terminal,
             hooks: self.app.config.session.hooks,
+            instructions: None,
             secret,
         };
         let spawner = self.app.spawner.clone();

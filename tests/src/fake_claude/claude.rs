@@ -34,6 +34,8 @@ pub(super) enum Halt {
 pub(super) struct Claude {
     pub(super) conf: Conf,
     pub(super) arguments: Arguments,
+    /// What the file behind the system prompt held.
+    pub(super) instructions: Option<String>,
     pub(super) terminal: Terminal,
     pub(super) signals: OwnedFd,
     pub(super) server: Option<Server>,

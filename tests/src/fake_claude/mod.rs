@@ -96,6 +96,12 @@ fn prepare(conf: Conf, arguments: Arguments) -> Result<Claude, String> {
                     when using --print"
             .to_owned());
     }
+    let instructions = match &arguments.append_system_prompt_file {
+        Some(file) => Some(std::fs::read_to_string(file).map_err(|_| {
+            format!("Error: Append system prompt file not found: {}", file.display())
+        })?),
+        None => None,
+    };
     let system = |error: std::io::Error| format!("fake-claude: {error}");
     let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
     let signals = sys::signal_pipe(&signals).map_err(system)?;
@@ -110,6 +116,7 @@ fn prepare(conf: Conf, arguments: Arguments) -> Result<Claude, String> {
         lost_pushes: conf.deaf_pushes,
         conf,
         arguments,
+        instructions,
         terminal,
         signals,
         server: None,

@@ -45,6 +45,10 @@ impl Claude {
             Action::Say(text) => self.answer(turn, text),
             Action::Big { kib } => self.answer(turn, &directive::big_text(*kib)),
             Action::EchoEnv => self.answer(turn, &environment()),
+            Action::EchoInstructions => {
+                let told = self.instructions.clone();
+                self.answer(turn, told.as_deref().unwrap_or("none"))
+            }
             Action::TextOnly(text) => Ok(End::Stop(text.clone())),
             Action::Mute => Ok(End::Stop(String::new())),
             Action::UseTool { name, input } => self.use_tool(turn, name, input),

@@ -197,6 +197,7 @@ impl Daemon {
             model: None,
             terminal: TerminalSize::new(33, 101).expect("a size"),
             hooks: true,
+            instructions: None,
             secret: Secret::random(),
         }
     }

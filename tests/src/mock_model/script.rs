@@ -84,6 +84,7 @@ fn say(turn: &Turn, action: Action) -> Say {
             | Action::WrongOrder
             | Action::KillChannel
             | Action::EchoEnv
+            | Action::EchoInstructions
             | Action::NoReceipt,
             0,
         ) => reply(turn, &format!("You said: {}", turn.content)),
@@ -96,6 +97,7 @@ fn say(turn: &Turn, action: Action) -> Say {
             | Action::WrongOrder
             | Action::KillChannel
             | Action::EchoEnv
+            | Action::EchoInstructions
             | Action::NoReceipt,
             _,
         ) => Say::Text(DONE.to_owned()),

@@ -76,6 +76,12 @@ fn arguments(plan: &Plan, resumed: bool) -> Vec<String> {
         arguments.extend(plan.allowed_tools.iter().cloned());
     }
     arguments.extend(["--debug-file".to_owned(), format!("{folder}/debug.log")]);
+    if plan.instructions.is_some() {
+        // Else a resumed conversation would be told again what it was told at its first request.
+        arguments.extend(["--system-prompt-snapshot", "off"].map(str::to_owned));
+        let file = format!("{folder}/instructions");
+        arguments.extend(["--append-system-prompt-file".to_owned(), file]);
+    }
     arguments.extend(plan.model.iter().map(|model| format!("--model={model}")));
     arguments
 }
@@ -112,7 +118,7 @@ fn environment(plan: &Plan) -> BTreeMap<String, String> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use proto::ids::{ConversationId, ModelName, Secret, SessionId, UnixUser};
+    use proto::ids::{ConversationId, Instructions, ModelName, Secret, SessionId, UnixUser};
     use proto::launch::{Bridge, Demand, Identity, Lifetime, Limits, Sandbox};
     use proto::spawn::TerminalSize;
 
@@ -144,6 +150,7 @@ pub(crate) mod tests {
             model: Some(ModelName::new("opus").unwrap()),
             allowed_tools: vec!["Read".to_owned(), "mcp__synthesis__*".to_owned()],
             hooks: true,
+            instructions: None,
             trust_project_settings: false,
             environment: Vec::new(),
             lifetime: Lifetime::EndsWithSpawnd,
@@ -181,6 +188,16 @@ pub(crate) mod tests {
         let mut bypass = plan();
         bypass.permission_mode = PermissionMode::BypassPermissions;
         assert!(arguments(&bypass, false).contains(&skip));
+    }
+
+    #[test]
+    fn instructions_are_named_by_their_file() {
+        let mut told = plan();
+        told.instructions = Instructions::new("Be kind.".to_owned()).ok();
+        let arguments = arguments(&told, false).join(" ");
+        let file = "--system-prompt-snapshot off --append-system-prompt-file /run/s/instructions";
+        assert!(arguments.contains(file), "{arguments}");
+        assert!(!arguments.contains("kind"), "others can read arguments");
     }
 
     #[test]

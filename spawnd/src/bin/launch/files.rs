@@ -1,5 +1,6 @@
 //! The files of the session's folder that claude starts with: its MCP server, which is channel
-//! with the session's secret, and its settings, which are our hooks. 0600, the user's.
+//! with the session's secret, its settings, which are our hooks, and what it is told beside the
+//! CLI's own prompt. 0600, the user's.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -70,8 +71,12 @@ pub(crate) fn write(plan: &Plan) -> Result<(), Stop> {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(Stop::File { name: "tmp", errno }),
     }
-    create(&folder, "mcp.json", &mcp(plan))?;
-    create(&folder, "settings.json", &settings(plan))
+    create(&folder, "mcp.json", &mcp(plan).to_string())?;
+    create(&folder, "settings.json", &settings(plan).to_string())?;
+    match &plan.instructions {
+        Some(instructions) => create(&folder, "instructions", instructions.expose()),
+        None => Ok(()),
+    }
 }
 
 fn open_folder(plan: &Plan) -> Result<OwnedFd, Stop> {
@@ -80,14 +85,14 @@ fn open_folder(plan: &Plan) -> Result<OwnedFd, Stop> {
         .map_err(|errno| Stop::File { name: ".", errno })
 }
 
-fn create(folder: &OwnedFd, name: &'static str, content: &Value) -> Result<(), Stop> {
+fn create(folder: &OwnedFd, name: &'static str, content: &str) -> Result<(), Stop> {
     let failed = |errno| Stop::File { name, errno };
     let flags =
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file =
         openat(folder.as_fd(), name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
     File::from(file)
-        .write_all(content.to_string().as_bytes())
+        .write_all(content.as_bytes())
         .map_err(|error| failed(Errno::from_raw(error.raw_os_error().unwrap_or(0))))
 }
 
