@@ -121,6 +121,11 @@ pub async fn run(
         tracing::warn!(address = %listener.local_addr()?, "the unauthenticated first-version bridge is open");
         tokio::spawn(bridge::first_version::serve(listener, Arc::clone(&app)));
     }
+    // A spawnd of one's own ends with frontd, and every session with it; another keeps them.
+    let sessions_stay = match &spawnd {
+        Address::Connected(_) => false,
+        Address::Path(_) => true,
+    };
     let mut lost = tokio::spawn(connection.serve(spawnd));
     let (stop, stopping) = watch::channel(false);
     let serving = tokio::spawn(http::server::serve(http, Arc::clone(&app), stopping));
@@ -142,7 +147,8 @@ pub async fn run(
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     let _ = stop.send(true);
     let inboxes = app.directory.inboxes();
-    let told = inboxes.iter().map(|inbox| inbox.send(Message::Shutdown));
+    let last = || if sessions_stay { Message::Leave } else { Message::Shutdown };
+    let told = inboxes.iter().map(|inbox| inbox.send(last()));
     // An inbox that stays full belongs to a session that the end of this process ends too.
     let _ = tokio::time::timeout(GRACE, futures_util::future::join_all(told)).await;
     let _ = tokio::time::timeout(GRACE, serving).await;

@@ -2,6 +2,7 @@
 //! the session's process. Nothing else touches them.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -111,11 +112,13 @@ impl Actor {
             }
             Message::Slot(None) => self.step(Input::SlotDenied),
             Message::Spawned { process, result } => self.spawned(process, result).await,
+            Message::Adopted { process, leader } => self.adopted(process, leader),
             Message::Exited { process, cause } => self.exited(process, cause).await,
             Message::Connected { process, link } => self.connected(&process, link),
             Message::Disconnected { process, number } => self.disconnected(process, number),
             Message::Attach { process, link, taken } => self.attach(process, link, taken).await,
-            Message::Shutdown => self.shut_down(),
+            // Whoever reads a run of this frontd hears that it stops, in either case.
+            Message::Shutdown | Message::Leave => self.shut_down(),
         }
     }
 
@@ -189,10 +192,8 @@ impl Actor {
     async fn spawned(&mut self, id: SessionId, result: Result<Started, (RefusalCode, String)>) {
         let said = match result {
             Ok(started) => {
-                if let Some(door) = self.app.directory.door(&id) {
-                    door.set_started();
-                }
-                match self.open_terminal(&id, started) {
+                tracing::info!(session = %id, pid = started.pid, resumed = started.resumed, "started");
+                match self.open_terminal(&id, started.leader) {
                     Ok(()) => {
                         self.remember().await;
                         FromProcess::Started
@@ -222,11 +223,27 @@ impl Actor {
         }
     }
 
-    fn open_terminal(&mut self, id: &SessionId, started: Started) -> std::io::Result<()> {
+    /// A process that an earlier frontd started.
+    fn adopted(&mut self, id: SessionId, leader: OwnedFd) {
+        if let Err(error) = self.open_terminal(&id, leader) {
+            // Undrained it would stop for good once its terminal is full.
+            self.app.spawner.signal(id.clone(), Signal::Kill);
+            tracing::error!(%error, session = %id, "terminal");
+        }
+        self.step(Input::Of(id, FromProcess::Adopted));
+        if let Some(terminal) = self.process.as_mut().and_then(|process| process.terminal.as_mut())
+        {
+            if !self.machine.may_ask() {
+                terminal.stop_answering();
+            }
+            terminal.redraw();
+        }
+    }
+
+    fn open_terminal(&mut self, id: &SessionId, leader: OwnedFd) -> std::io::Result<()> {
         let Some(process) = self.process.as_mut().filter(|process| process.id == *id) else {
             return Ok(());
         };
-        tracing::info!(session = %id, pid = started.pid, resumed = started.resumed, "started");
         let (inbox, session) = (self.own.clone(), id.clone());
         let report = move |screen| {
             let said = FromProcess::UnknownDialog { screen };
@@ -234,7 +251,7 @@ impl Actor {
             let _ = inbox.try_send(Message::Input(Input::Of(session, said)));
         };
         let site = &self.app.site;
-        let terminal = Terminal::open(started.leader, site.terminal, site.policy_set_key, report)?;
+        let terminal = Terminal::open(leader, site.terminal, site.policy_set_key, report)?;
         process.terminal = Some(terminal);
         Ok(())
     }

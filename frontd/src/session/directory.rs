@@ -24,6 +24,8 @@ pub struct Door {
     pub inbox: mpsc::Sender<Message>,
     /// spawnd said that it runs. Until then the answer to its spawn decides, not a list.
     started: AtomicBool,
+    /// Its actor was handed the pty leader.
+    served: AtomicBool,
     /// The last seq that was taken in.
     last_seq: AtomicU64,
     pub occupant: Mutex<Option<Occupant>>,
@@ -38,9 +40,29 @@ impl Door {
         inbox: mpsc::Sender<Message>,
     ) -> Self {
         let secret_hash = hash(secret);
-        let (started, last_seq) = (AtomicBool::new(false), AtomicU64::new(0));
-        let occupant = Mutex::new(None);
-        Self { process, conversation, uid, secret_hash, inbox, started, last_seq, occupant }
+        let (started, served) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (last_seq, occupant) = (AtomicU64::new(0), Mutex::new(None));
+        Self { process, conversation, uid, secret_hash, inbox, started, served, last_seq, occupant }
+    }
+
+    /// The door of a process that an earlier frontd started: it runs, as far as is known, and its
+    /// leader is still to be had.
+    pub fn restored(
+        process: SessionId,
+        conversation: ConversationId,
+        uid: u32,
+        secret_hash: [u8; 32],
+        last_seq: Seq,
+        inbox: mpsc::Sender<Message>,
+    ) -> Self {
+        let (started, served) = (AtomicBool::new(true), AtomicBool::new(false));
+        let (last_seq, occupant) = (AtomicU64::new(last_seq.0), Mutex::new(None));
+        Self { process, conversation, uid, secret_hash, inbox, started, served, last_seq, occupant }
+    }
+
+    /// For the store: what [`restored`](Self::restored) needs of the secret.
+    pub fn secret_hash(&self) -> [u8; 32] {
+        self.secret_hash
     }
 
     /// Compares in constant time.
@@ -52,8 +74,24 @@ impl Door {
         self.started.load(Ordering::Relaxed)
     }
 
+    /// The answer to its spawn came, and with it the leader.
     pub fn set_started(&self) {
         self.started.store(true, Ordering::Relaxed);
+        self.served.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// The leader is on its way to the actor.
+    pub fn set_served(&self) {
+        self.served.store(true, Ordering::Relaxed);
+    }
+
+    /// Does it run, and nobody here has its leader?
+    pub fn needs_leader(&self) -> bool {
+        self.is_started() && !self.is_served()
     }
 
     pub fn last_seq(&self) -> Seq {

@@ -7,7 +7,9 @@
 //!    +---------- exited --------------+-----------+-- Stopping <------+
 //! ```
 //! Only an exit (or a refused spawn) leads back to `Cold`: a conversation never has two processes.
+//! The process of an earlier frontd begins as `Busy` ([`adopt`]).
 
+mod adopt;
 mod end;
 mod start;
 mod talk;
@@ -18,6 +20,10 @@ use std::time::{Duration, Instant};
 use proto::bridge::{Event as Told, ReplyRefusal};
 use proto::ids::{Seq, SessionId};
 use proto::spawn::{ExitCause, RefusalCode, Signal};
+
+use adopt::Adoption;
+
+pub use adopt::Left;
 
 use super::diagnosis;
 use super::turn::{Pending, Phase, Work};
@@ -66,14 +72,31 @@ pub enum Input {
 #[derive(Debug, PartialEq)]
 pub enum FromProcess {
     Started,
-    Refused { code: RefusalCode, message: String },
+    /// Its terminal was handed over: it is the process of an earlier frontd, and alive.
+    Adopted,
+    Refused {
+        code: RefusalCode,
+        message: String,
+    },
     ReadyPid(u32),
-    Registered { pid: u32 },
-    Skipped { reason: String },
-    UnknownDialog { screen: String },
-    Told { seq: Seq, event: Told },
+    Registered {
+        pid: u32,
+    },
+    Skipped {
+        reason: String,
+    },
+    UnknownDialog {
+        screen: String,
+    },
+    Told {
+        seq: Seq,
+        event: Told,
+    },
     ChannelGone,
-    Exited { cause: ExitCause, screen: String },
+    Exited {
+        cause: ExitCause,
+        screen: String,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -135,16 +158,22 @@ pub struct Machine {
     turns: u64,
     /// There was an authenticated process: a first-version channel may not take over.
     owned: bool,
+    /// The process is an earlier frontd's, and not known to be ready. Only while `Busy`.
+    adoption: Option<Adoption>,
 }
 
 impl Machine {
     pub fn new(limits: Limits) -> Self {
         let queue = VecDeque::new();
-        Self { limits, state: State::Cold, queue, attached: false, turns: 0, owned: false }
+        let (state, adoption) = (State::Cold, None);
+        Self { limits, state, queue, attached: false, turns: 0, owned: false, adoption }
     }
 
     /// When to send [`Input::Tick`].
     pub fn deadline(&self) -> Option<Instant> {
+        if let Some(deadline) = self.adoption_deadline() {
+            return deadline;
+        }
         match &self.state {
             State::Cold | State::Waiting | State::Spawning { .. } => None,
             State::Starting { deadline, .. }
@@ -179,10 +208,17 @@ impl Machine {
         self.attached
     }
 
+    /// May the process ask something on its terminal that is ours to answer?
+    pub fn may_ask(&self) -> bool {
+        matches!(&self.state, State::Starting { gate, .. } if gate.registered.is_none())
+    }
+
     /// The message that was pushed and has no receipt.
     pub fn unreceived(&self) -> Option<&Pending> {
         match &self.state {
-            State::Busy { work: Work::Ours(turn), .. } if turn.phase == Phase::Pushed => {
+            State::Busy { work: Work::Ours(turn), .. }
+                if turn.phase == Phase::Pushed && self.adoption.is_none() =>
+            {
                 Some(&turn.pending)
             }
             State::Cold
@@ -203,6 +239,7 @@ impl Machine {
             State::Spawning { .. } => "spawning",
             State::Starting { .. } => "starting",
             State::Ready { .. } => "ready",
+            State::Busy { .. } if self.adoption.is_some() => "adopting",
             State::Busy { .. } => "busy",
             State::Stopping { .. } => "stopping",
         }
@@ -280,6 +317,7 @@ impl Machine {
                     self.state = State::Starting { process, gate: Gate::default(), deadline };
                 }
             }
+            FromProcess::Adopted => self.handed_over(process, now, out),
             FromProcess::Refused { code, message } => self.refused(code, &message, now, out),
             FromProcess::ReadyPid(pid) => {
                 self.pass_gate(|gate| gate.ready = Some(pid), process, now, out);

@@ -1,5 +1,6 @@
 //! What other tasks tell a session's actor.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use proto::ids::{AbsolutePath, ModelName, SessionId};
@@ -20,6 +21,12 @@ pub enum Message {
         process: SessionId,
         result: Result<Started, (RefusalCode, String)>,
     },
+    /// A process of an earlier frontd is alive: its pty leader. If it is registered, spawnd's
+    /// `ready` came before.
+    Adopted {
+        process: SessionId,
+        leader: OwnedFd,
+    },
     Exited {
         process: SessionId,
         cause: ExitCause,
@@ -38,8 +45,10 @@ pub enum Message {
         link: Link,
         taken: oneshot::Sender<bool>,
     },
-    /// The server stops: every run ends now.
+    /// The server stops and with it every session: every run ends now.
     Shutdown,
+    /// Only frontd stops. Runs and processes go on; the next frontd takes them over.
+    Leave,
 }
 
 /// One message of a person, for the queue.

@@ -35,7 +35,8 @@ impl Machine {
             Phase::Pushed | Phase::Working => {
                 turn.phase = Phase::Aborting { presses: 1 };
                 *deadline = now + ESC_PATIENCE;
-                if !attached {
+                // Twice Esc is another key: an adopted process gets it when it is ready.
+                if !attached && self.adoption.is_none() {
                     out.extend([Action::PressEsc, Action::AwaitIdle]);
                 }
             }
@@ -51,7 +52,8 @@ impl Machine {
             }
             State::Ready { .. } => self.stop(process, now, out),
             State::Busy { work, .. } => match work {
-                Work::Ours(turn) if turn.phase == Phase::Pushed => {
+                // What an adopted process's channel had to tell went down with it.
+                Work::Ours(turn) if turn.phase == Phase::Pushed && self.adoption.is_none() => {
                     let pending = turn.pending.clone();
                     self.send_again(pending, process, now, out);
                 }
@@ -74,6 +76,7 @@ impl Machine {
             self.advance(now, out);
             return;
         }
+        self.adoption = None;
         out.push(Action::Signal(process.clone(), Signal::Term));
         self.state = State::Stopping { process, deadline: now + STOP_PATIENCE };
     }
@@ -86,6 +89,7 @@ impl Machine {
         now: Instant,
         out: &mut Vec<Action>,
     ) {
+        self.adoption = None;
         match std::mem::replace(&mut self.state, State::Cold) {
             State::Cold | State::Waiting | State::Ready { .. } | State::Stopping { .. } => {}
             State::Spawning { .. } | State::Starting { .. } => {
@@ -120,6 +124,7 @@ impl Machine {
                 out.push(Action::Signal(process.clone(), Signal::Kill));
                 *deadline = now + STOP_PATIENCE;
             }
+            State::Busy { .. } if self.adoption.is_some() => self.give_up_adoption(now, out),
             State::Busy { .. } => self.tick_busy(now, out),
         }
     }

@@ -34,6 +34,11 @@ impl Machine {
 
     /// claude is idle: the next message, or rest. The one place that pushes.
     pub(super) fn settle(&mut self, process: SessionId, now: Instant, out: &mut Vec<Action>) {
+        if self.adoption.is_some() {
+            let deadline = now + WATCH_EVERY;
+            self.state = State::Busy { process, work: Work::Foreign, deadline };
+            return;
+        }
         match self.queue.pop_front() {
             Some(pending) => {
                 self.turns += 1;
@@ -99,7 +104,12 @@ impl Machine {
         now: Instant,
         out: &mut Vec<Action>,
     ) {
-        if let State::Starting { gate, .. } = &mut self.state {
+        if let Some(adoption) = &mut self.adoption {
+            pass(&mut adoption.gate);
+            if adoption.gate.is_open() {
+                self.resume(now, out);
+            }
+        } else if let State::Starting { gate, .. } = &mut self.state {
             pass(gate);
             if gate.is_open() {
                 self.settle(process, now, out);

@@ -8,6 +8,9 @@ use super::*;
 use crate::run::FailureKind;
 use crate::session::turn::Attempt;
 
+mod adopt;
+mod stop;
+
 const START: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(1800);
 
@@ -308,28 +311,6 @@ fn a_busy_session_is_neither_evicted_nor_swept() {
 }
 
 #[test]
-fn an_idle_session_is_stopped_after_its_time_and_killed_if_it_stays() {
-    let (mut bench, process, _, id) = Bench::working();
-    bench.stop_hook(&process, Some(&id));
-    assert!(bench.pass(IDLE - Duration::from_secs(1)).is_empty());
-    let actions = bench.pass(Duration::from_secs(1));
-    assert_eq!(actions, [Action::Signal(process.clone(), Signal::Term)]);
-    let actions = bench.pass(STOP_PATIENCE);
-    assert_eq!(actions, [Action::Signal(process, Signal::Kill)]);
-}
-
-#[test]
-fn a_message_for_a_stopping_session_waits_for_the_exit() {
-    let (mut bench, process, _, id) = Bench::working();
-    bench.stop_hook(&process, Some(&id));
-    bench.give(Input::Evict);
-    let (_, _, actions) = bench.submit("next");
-    assert!(actions.is_empty());
-    let actions = bench.exit(&process);
-    assert_eq!(actions, [Action::Forget(process), Action::ReleaseSlot, Action::AcquireSlot]);
-}
-
-#[test]
 fn a_lost_stop_hook_does_not_leave_the_session_busy() {
     let (mut bench, process, _, id) = Bench::working();
     bench.reply(&process, "answer", Some(&id));
@@ -337,27 +318,6 @@ fn a_lost_stop_hook_does_not_leave_the_session_busy() {
     assert_eq!(actions, [Action::AwaitIdle]);
     bench.told(&process, Told::Idle {});
     assert!(bench.machine.is_idle());
-}
-
-#[test]
-fn an_abort_presses_esc_and_ends_when_claude_is_idle() {
-    let (mut bench, process, run, _) = Bench::working();
-    let actions = bench.give(Input::Abort(run));
-    assert_eq!(actions, [Action::PressEsc, Action::AwaitIdle]);
-    assert!(bench.give(Input::Abort(run)).is_empty(), "once is enough");
-    let actions = bench.told(&process, Told::Idle {});
-    assert_eq!(outcome(&actions), Some(&Outcome::Aborted));
-    assert!(bench.machine.is_idle());
-}
-
-#[test]
-fn an_abort_that_claude_ignores_escalates_to_its_end() {
-    let (mut bench, process, run, _) = Bench::working();
-    bench.give(Input::Abort(run));
-    assert_eq!(bench.pass(ESC_PATIENCE), [Action::PressEsc, Action::AwaitIdle]);
-    let actions = bench.pass(ESC_PATIENCE);
-    assert_eq!(outcome(&actions), Some(&Outcome::Aborted));
-    assert!(actions.contains(&Action::Signal(process, Signal::Term)));
 }
 
 #[test]
