@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use proto::bridge::{self, ChannelState, FromChannel, FromFrontd, Hello, close};
-use proto::ids::Seq;
 use proto::limits;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc};
@@ -221,7 +220,7 @@ async fn take(frame: FromChannel, socket: &mut Socket, door: &Door, pid: u32) ->
                 // Taken in before; the acknowledgement was lost.
                 return send(socket, &FromFrontd::Ack { seq, refused: None }).await;
             }
-            if seq != Seq(last.0 + 1) {
+            if !door.is_next(seq) {
                 return Err(refuse(close::BROKEN, "a seq is missing"));
             }
             let gone = |_| refuse(close::REFUSED, "the session is over");

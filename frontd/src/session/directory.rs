@@ -28,6 +28,8 @@ pub struct Door {
     served: AtomicBool,
     /// The last seq that was taken in.
     last_seq: AtomicU64,
+    /// Nothing was taken in yet since the restart: the store may know less than was acknowledged.
+    resuming: AtomicBool,
     pub occupant: Mutex<Option<Occupant>>,
 }
 
@@ -41,8 +43,20 @@ impl Door {
     ) -> Self {
         let secret_hash = hash(secret);
         let (started, served) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (last_seq, occupant) = (AtomicU64::new(0), Mutex::new(None));
-        Self { process, conversation, uid, secret_hash, inbox, started, served, last_seq, occupant }
+        let (last_seq, resuming) = (AtomicU64::new(0), AtomicBool::new(false));
+        let occupant = Mutex::new(None);
+        Self {
+            process,
+            conversation,
+            uid,
+            secret_hash,
+            inbox,
+            started,
+            served,
+            last_seq,
+            resuming,
+            occupant,
+        }
     }
 
     /// The door of a process that an earlier frontd started: it runs, as far as is known, and its
@@ -55,9 +69,21 @@ impl Door {
         last_seq: Seq,
         inbox: mpsc::Sender<Message>,
     ) -> Self {
+        let (last_seq, resuming) = (AtomicU64::new(last_seq.0), AtomicBool::new(true));
         let (started, served) = (AtomicBool::new(true), AtomicBool::new(false));
-        let (last_seq, occupant) = (AtomicU64::new(last_seq.0), Mutex::new(None));
-        Self { process, conversation, uid, secret_hash, inbox, started, served, last_seq, occupant }
+        let occupant = Mutex::new(None);
+        Self {
+            process,
+            conversation,
+            uid,
+            secret_hash,
+            inbox,
+            started,
+            served,
+            last_seq,
+            resuming,
+            occupant,
+        }
     }
 
     /// For the store: what [`restored`](Self::restored) needs of the secret.
@@ -98,7 +124,15 @@ impl Door {
         Seq(self.last_seq.load(Ordering::Relaxed))
     }
 
+    /// Is `seq` the next one? The first after a restart may be any later one: what lies between
+    /// was acknowledged, and caused nothing that had to be kept.
+    pub fn is_next(&self, seq: Seq) -> bool {
+        let last = self.last_seq();
+        seq.0 == last.0 + 1 || (seq > last && self.resuming.load(Ordering::Relaxed))
+    }
+
     pub fn set_last_seq(&self, seq: Seq) {
+        self.resuming.store(false, Ordering::Relaxed);
         self.last_seq.store(seq.0, Ordering::Relaxed);
     }
 
@@ -175,4 +209,22 @@ impl Directory {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_seq_after_a_restart_may_jump() {
+        let (inbox, _) = mpsc::channel(1);
+        let (id, conversation) = (SessionId::random(), ConversationId(uuid::Uuid::nil()));
+        let fresh = Door::new(id.clone(), conversation, 7, &Secret::random(), inbox.clone());
+        assert!(fresh.is_next(Seq(1)) && !fresh.is_next(Seq(2)) && !fresh.is_next(Seq(0)));
+        let hash = fresh.secret_hash();
+        let restored = Door::restored(id, conversation, 7, hash, Seq(5), inbox);
+        assert!(restored.is_next(Seq(9)) && !restored.is_next(Seq(5)));
+        restored.set_last_seq(Seq(9));
+        assert!(restored.is_next(Seq(10)) && !restored.is_next(Seq(11)));
+    }
 }

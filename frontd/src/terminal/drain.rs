@@ -45,6 +45,8 @@ struct Shared {
     drawing: Mutex<Drawing>,
     /// Dialogs are answered only until the channel is registered.
     starting: AtomicBool,
+    /// Half of what stands there may not have been drawn for us.
+    redrawing: AtomicBool,
 }
 
 /// The screen as it was last looked at, and what came since.
@@ -92,6 +94,7 @@ impl Terminal {
             output: Notify::new(),
             drawing: Mutex::new(Drawing { screen: Screen::new(size), unseen: VecDeque::new() }),
             starting: AtomicBool::new(true),
+            redrawing: AtomicBool::new(false),
         });
         let drain = tokio::spawn(drain(output, Arc::clone(&shared), policy_set_key, on_unknown));
         Ok(Self { shared, drain, redraw: None })
@@ -115,6 +118,7 @@ impl Terminal {
     /// Makes claude draw all of its screen again, for a leader whose earlier output went elsewhere.
     pub fn redraw(&mut self) {
         let shared = Arc::clone(&self.shared);
+        shared.redrawing.store(true, Ordering::Relaxed);
         self.redraw = Some(tokio::spawn(async move {
             let leader = shared.keys.lock().await.as_fd().try_clone_to_owned();
             let resized = match leader {
@@ -127,6 +131,7 @@ impl Terminal {
             if let Err(error) = resized {
                 tracing::warn!(%error, "the terminal could not be resized");
             }
+            shared.redrawing.store(false, Ordering::Relaxed);
         }));
     }
 
@@ -200,6 +205,10 @@ async fn drain(
                 };
             }
             () = sleep_until(still.unwrap_or_else(Instant::now)), if still.is_some() => {
+                if shared.redrawing.load(Ordering::Relaxed) {
+                    suspicion = suspicion.map(|(_, quoted)| (Instant::now(), quoted));
+                    continue;
+                }
                 if let (Some((_, quoted)), Some(report)) = (suspicion.take(), on_unknown.take()) {
                     report(quoted);
                 }
