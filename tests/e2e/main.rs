@@ -8,6 +8,7 @@ mod bridge;
 mod clients;
 mod lifecycle;
 mod real_cli;
+mod restart;
 mod sessions;
 mod start;
 mod turns;

@@ -55,6 +55,8 @@ pub(super) struct Claude {
     pub(super) late: Vec<(Instant, String)>,
     pub(super) lost_pushes: usize,
     pub(super) reads_terminal: bool,
+    /// The terminal's size changed: what stands on it is to be drawn again.
+    pub(super) resized: bool,
 }
 
 impl Claude {
@@ -157,6 +159,7 @@ impl Claude {
                     return Err(Halt::Exit(0));
                 }
                 Ok(Signal::SIGHUP) => return Err(Halt::Exit(129)),
+                Ok(Signal::SIGWINCH) => self.resized = true,
                 Ok(_) | Err(_) => {}
             }
         }

@@ -103,7 +103,7 @@ fn prepare(conf: Conf, arguments: Arguments) -> Result<Claude, String> {
         None => None,
     };
     let system = |error: std::io::Error| format!("fake-claude: {error}");
-    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGWINCH];
     let signals = sys::signal_pipe(&signals).map_err(system)?;
     let terminal = Terminal::open().map_err(system)?;
     let hooks = hooks(&conf, &arguments, &places);
@@ -132,6 +132,7 @@ fn prepare(conf: Conf, arguments: Arguments) -> Result<Claude, String> {
         next_id: 2,
         late: Vec::new(),
         reads_terminal: true,
+        resized: false,
     })
 }
 

@@ -150,11 +150,7 @@ impl Server {
 
     /// The claudes among them.
     pub fn claudes(&self) -> Vec<u32> {
-        let found = processes::with_argument(&self.state.join("run/sessions"), "--mcp-config");
-        // Between its fork and its exec a claude's child looks like another claude.
-        let is_child =
-            |pid| processes::parent_of(pid).is_some_and(|parent| found.contains(&parent));
-        found.iter().copied().filter(|pid| !is_child(*pid)).collect()
+        processes::claudes(&self.state.join("run/sessions"))
     }
 
     /// A file of the one session's own folder, as its claude sees it.
@@ -162,11 +158,7 @@ impl Server {
     /// # Panics
     /// When there is not exactly one claude.
     pub fn session_file(&self, name: &str) -> std::io::Result<Vec<u8>> {
-        let [claude] = self.claudes()[..] else { panic!("one claude: {:?}", self.claudes()) };
-        let folder = std::fs::read_dir(self.state.join("run/sessions"))?.next();
-        let folder = folder.expect("a claude has a folder")?.path();
-        let inside = folder.strip_prefix("/").expect("the state folder is absolute");
-        std::fs::read(Path::new(&format!("/proc/{claude}/root")).join(inside).join(name))
+        processes::session_file(&self.state.join("run/sessions"), name)
     }
 
     pub fn signal(&self, signal: Signal) {
