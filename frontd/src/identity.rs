@@ -43,6 +43,19 @@ impl SessionKey {
         Self(key.into())
     }
 
+    /// Reads a key that the store kept.
+    pub(crate) fn of_stored(text: &str) -> Option<Self> {
+        let key = Self(text.into());
+        let known = !key.principal().is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+        known.then_some(key)
+    }
+
+    /// With which all keys of `principal`, and no others, begin.
+    pub(crate) fn prefix(principal: &str) -> String {
+        let plain = plain(principal);
+        format!("{}:{plain},", plain.len())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -63,7 +76,8 @@ impl fmt::Display for SessionKey {
     }
 }
 
-fn plain(part: &str) -> String {
+/// As a part stands in a key.
+pub(crate) fn plain(part: &str) -> String {
     let mut plain = String::with_capacity(part.len());
     for byte in part.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.@:/".contains(&byte) {

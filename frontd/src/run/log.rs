@@ -24,6 +24,15 @@ impl RunId {
         Self(Uuid::new_v4())
     }
 
+    /// As the store keeps it.
+    pub(crate) fn bytes(&self) -> [u8; 16] {
+        *self.0.as_bytes()
+    }
+
+    pub(crate) fn of_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// Reads `run_…` and the `chatcmpl-…` that a chat completion shows for the same run.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix("run_").or_else(|| text.strip_prefix("chatcmpl-"))?;

@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::identity::SessionKey;
 use crate::run::{Event, Failure, FailureKind, Outcome, Run, RunId};
 use crate::spawner::Started;
-use crate::store::Conversation;
+use crate::store::{Change, Conversation};
 use crate::terminal::drain::Terminal;
 
 /// Messages that may wait for one actor; senders on the bridge wait, which slows their channel.
@@ -165,10 +165,16 @@ impl Actor {
         self.machine.has_room().map_err(|_| NotTaken::QueueFull)?;
         let known = match self.conversation.take() {
             Some(conversation) => Some(conversation),
-            None => self.app.store.get(self.key.clone()).await.map_err(|error| {
-                tracing::error!(%error, "store");
-                NotTaken::Store
-            })?,
+            None => self
+                .app
+                .store
+                .conversation(self.key.clone())
+                .await
+                .map_err(|error| {
+                    tracing::error!(%error, "store");
+                    NotTaken::Store
+                })?
+                .map(|(conversation, _)| conversation),
         };
         let conversation = match known {
             Some(conversation) => conversation,
@@ -242,7 +248,8 @@ impl Actor {
     /// Makes the conversation durable once it has a process.
     async fn remember(&mut self) {
         if let Some(conversation) = self.conversation.clone()
-            && let Err(error) = self.app.store.put(conversation).await
+            && let Err(error) =
+                self.app.store.committed(vec![Change::Conversation(conversation)]).await
         {
             tracing::error!(%error, "the conversation will not be found again after a restart");
         }
@@ -297,7 +304,7 @@ impl Actor {
 
     /// Only a session that never had a process of ours: a stored conversation had one.
     async fn attach(&mut self, id: SessionId, link: Link, taken: oneshot::Sender<bool>) {
-        let unknown = matches!(self.app.store.get(self.key.clone()).await, Ok(None));
+        let unknown = matches!(self.app.store.conversation(self.key.clone()).await, Ok(None));
         let accepted = unknown && self.machine.accepts_attachment();
         let _ = taken.send(accepted);
         if accepted {
