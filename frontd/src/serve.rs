@@ -100,7 +100,10 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let directory = Arc::new(Directory::default());
     let (spawner, connection) = spawner::new(Arc::clone(&directory));
-    let store = StoreHandle::open(&environment.state.as_path().join("frontd/synthesis.db"))?;
+    let store = {
+        let path = environment.state.as_path().join("frontd/synthesis.db");
+        StoreHandle::open(&path, environment.config.store.keep())?
+    };
     let limits = &environment.config.limits;
     let pool = Pool::new(limits.processes, limits.slot_wait());
     let runs = Runs::default();

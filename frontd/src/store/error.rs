@@ -40,6 +40,16 @@ pub(super) enum Cause {
     Corrupt,
 }
 
+impl Cause {
+    /// Can another batch succeed where this one failed?
+    pub(super) fn may_spare_others(self) -> bool {
+        match self {
+            Self::Batch | Self::Disk => true,
+            Self::Locked | Self::Corrupt => false,
+        }
+    }
+}
+
 impl StoreError {
     pub(super) fn cause(&self) -> Cause {
         match self {

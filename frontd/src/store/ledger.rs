@@ -65,7 +65,7 @@ impl Ledger {
                 .map_err(failed("note what a conversation has seen")),
             Change::ForgetSession(key) => {
                 // Its runs may be among those remembered.
-                *self = Self { next_number: self.next_number, ..Self::default() };
+                *self = Self::default();
                 runs::forget_session(connection, key).map_err(failed("forget a session"))
             }
             Change::ProcessUp(process) => {

@@ -6,12 +6,18 @@
 
 pub mod change;
 mod conversations;
+mod durability;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod ledger;
 mod open;
 mod reader;
+pub mod retention;
 mod rows;
 mod runs;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -26,9 +32,12 @@ pub use change::{
     Batch, Change, Done, Idempotency, NewRun, Page, ProcessRow, RunRow, SessionRow, StoredFile,
 };
 pub use error::StoreError;
+pub use retention::Keep;
 
 use crate::identity::{self, SessionKey};
 use crate::run::RunId;
+use crate::spawner::chain;
+use durability::Durability;
 use error::Cause;
 use reader::Reader;
 use writer::Writer;
@@ -36,6 +45,8 @@ use writer::Writer;
 /// Of the hashes of what a conversation has seen: the latest. History beyond is older than any
 /// that a client still edits.
 pub const SEEN: usize = 4096;
+
+const SYNC: &str = "store-sync";
 
 /// A session key's conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +84,7 @@ struct Shared {
     pending: AtomicUsize,
     failing: AtomicBool,
     corrupt: AtomicBool,
+    durability: Durability,
 }
 
 impl StoreHandle {
@@ -81,30 +93,30 @@ impl StoreHandle {
     ///
     /// # Errors
     /// Whatever keeps the store from being opened or its threads from being started.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, keep: Keep) -> Result<Self, StoreError> {
         let opened = open::open(path)?;
         if let Some(aside) = &opened.set_aside {
             let (path, aside) = (path.display(), aside.display());
             tracing::error!(%path, %aside, "the store was corrupt and is set aside; conversations begin anew");
         }
-        let shared = Arc::new(Shared {
-            path: path.to_owned(),
-            pending: AtomicUsize::new(0),
-            failing: AtomicBool::new(false),
-            corrupt: AtomicBool::new(false),
-        });
-        let prepare = |source| StoreError::Prepare { path: path.to_owned(), source };
-        let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(prepare)
-        };
+        let shared = Arc::new(Shared::new(path));
         let (batches, queue) = mpsc::channel();
         let (reader, jobs) = Reader::new(Arc::clone(&shared));
-        let (writer, reading) = (Writer::new(opened.writer, Arc::clone(&shared)), opened.reader);
-        let threads = vec![
-            start("store", Box::new(move || writer.serve(&queue)))?,
-            start("store-reader", Box::new(move || reader::serve(&reading, jobs)))?,
-        ];
-        let inner = Inner { shared, batches: Some(batches), reader: Some(reader), threads };
+        let open::Files { writer, reader: reading, checkpointer, log } = opened.files;
+        let writer = Writer::new(writer, Arc::clone(&shared), keep);
+        let durability = shared.durability.clone();
+        let mut inner =
+            Inner { shared, batches: Some(batches), reader: Some(reader), threads: Vec::new() };
+        // From here on `inner` ends those that have started.
+        for (name, work) in [
+            ("store", Box::new(move || writer.serve(&queue)) as Box<dyn FnOnce() + Send>),
+            ("store-reader", Box::new(move || reader::serve(&reading, jobs))),
+            (SYNC, Box::new(move || durability.serve(&log, &checkpointer))),
+        ] {
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+            let prepare = |source| StoreError::Prepare { path: path.to_owned(), source };
+            inner.threads.push(thread.map_err(prepare)?);
+        }
         Ok(Self(Arc::new(inner)))
     }
 
@@ -225,30 +237,60 @@ impl StoreHandle {
 }
 
 impl Shared {
+    fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            pending: AtomicUsize::new(0),
+            failing: AtomicBool::new(false),
+            corrupt: AtomicBool::new(false),
+            durability: Durability::default(),
+        }
+    }
+
     fn is_corrupt(&self) -> bool {
         self.corrupt.load(Ordering::Relaxed)
     }
 
+    /// About as many pages were written.
+    fn committed(&self, pages: usize) {
+        self.durability.committed(pages);
+        if self.failing.swap(false, Ordering::Relaxed) {
+            tracing::warn!("the store takes what is written again");
+        }
+    }
+
     /// Learns from the error of a commit.
-    fn note(&self, error: &StoreError) {
+    fn failed(&self, error: &StoreError) {
         match error.cause() {
             Cause::Batch => {}
-            Cause::Disk | Cause::Locked => self.failing.store(true, Ordering::Relaxed),
+            Cause::Disk | Cause::Locked => {
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    let error = chain(error);
+                    tracing::error!(%error, "the store takes nothing: new runs are refused");
+                }
+            }
             Cause::Corrupt => self.corrupted(error),
         }
     }
 
     /// Learns from the error of a read.
-    fn note_read(&self, error: &StoreError) {
+    fn failed_to_read(&self, error: &StoreError) {
         if error.cause() == Cause::Corrupt {
             self.corrupted(error);
         }
     }
 
+    /// Nothing is written any more to a file whose pages contradict each other, and nothing that
+    /// it says is trusted. It is left where it is until nobody has it open: the next start sets
+    /// it aside.
     fn corrupted(&self, error: &StoreError) {
-        if !self.corrupt.swap(true, Ordering::Relaxed) {
-            let path = self.path.display();
-            tracing::error!(%path, %error, "the store is corrupt: nothing is stored from here on");
+        if self.corrupt.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (path, error) = (self.path.display(), chain(error));
+        tracing::error!(%path, %error, "the store is corrupt: nothing is stored until a restart, which sets it aside");
+        if let Err(error) = open::mark_corrupt(&self.path) {
+            tracing::error!(%path, %error, "the next start may not know that the store is corrupt");
         }
     }
 }
@@ -259,6 +301,10 @@ impl Drop for Inner {
         self.reader = None;
         let own = std::thread::current().id();
         for thread in self.threads.drain(..) {
+            // The last to be started: it syncs what the writer does until its end.
+            if thread.thread().name() == Some(SYNC) {
+                self.shared.durability.stop();
+            }
             // A callback may hold the last handle: a thread cannot wait for itself.
             if thread.thread().id() != own {
                 let _ = thread.join();

@@ -5,7 +5,7 @@
 //! while somebody may still mend the old file.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::StoreError;
 use super::error::Cause;
+use super::{StoreError, durability};
 
 /// Each step brings the database from the version of its index to the next. Never edited once
 /// released, only added to.
@@ -28,38 +28,54 @@ const BUSY: Duration = Duration::from_secs(10);
 /// The statements of each connection that stay prepared: more than there are.
 const STATEMENTS: usize = 64;
 
+/// Pages of the write-ahead log from which on the writer itself checkpoints (64 MiB), and what a
+/// log that begins anew keeps of its length.
+const LOG_PAGES: i64 = 16 * 1024;
+const LOG_BYTES: i64 = 64 * 1024 * 1024;
+
 /// A database of at most this many pages is checked in full at the start, which takes some
 /// milliseconds.
 const CHECKED_PAGES: i64 = 1024;
 
+/// Marks a corrupt file; with a number, one that is set aside.
+const CORRUPT: &str = ".corrupt";
+
 /// A store that is ready.
 pub(super) struct Opened {
-    pub(super) writer: Connection,
-    pub(super) reader: Connection,
+    pub(super) files: Files,
     /// Where a corrupt predecessor was moved to.
     pub(super) set_aside: Option<PathBuf>,
+}
+
+/// The open files, each for a thread.
+pub(super) struct Files {
+    pub(super) writer: Connection,
+    pub(super) reader: Connection,
+    pub(super) checkpointer: Connection,
+    /// The write-ahead log.
+    pub(super) log: File,
 }
 
 /// Opens or makes the database at `path`, readable by this user alone, in a folder that is made
 /// if it is missing. A database of a later version is left as it is.
 pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
+    let of_path = |source| StoreError::SetAside { path: path.to_owned(), source };
     let prepare =
         || prepare(path).map_err(|source| StoreError::Prepare { path: path.to_owned(), source });
+    let marked = take_marked_aside(path).map_err(of_path)?;
     prepare()?;
     match connect(path) {
-        Ok((writer, reader)) => Ok(Opened { writer, reader, set_aside: None }),
+        Ok(files) => Ok(Opened { files, set_aside: marked }),
         Err(error) if error.cause() == Cause::Corrupt => {
-            let aside = set_aside(path)
-                .map_err(|source| StoreError::SetAside { path: path.to_owned(), source })?;
+            let aside = set_aside(path).map_err(of_path)?;
             prepare()?;
-            let (writer, reader) = connect(path)?;
-            Ok(Opened { writer, reader, set_aside: Some(aside) })
+            Ok(Opened { files: connect(path)?, set_aside: Some(aside) })
         }
         Err(error) => Err(error),
     }
 }
 
-fn connect(path: &Path) -> Result<(Connection, Connection), StoreError> {
+fn connect(path: &Path) -> Result<Files, StoreError> {
     let open = |source| StoreError::Open { path: path.to_owned(), source };
     let mut writer = Connection::open(path).map_err(open)?;
     let version = configure(&writer).map_err(open)?;
@@ -70,7 +86,11 @@ fn connect(path: &Path) -> Result<(Connection, Connection), StoreError> {
     };
     migrate(&mut writer, missing, known).map_err(open)?;
     check(&writer).map_err(open)?;
-    Ok((writer, open_reader(path).map_err(open)?))
+    let reader = open_reader(path).map_err(open)?;
+    let checkpointer = open_checkpointer(path).map_err(open)?;
+    let log = File::open(named(path, "-wal"))
+        .map_err(|source| StoreError::Prepare { path: path.to_owned(), source })?;
+    Ok(Files { writer, reader, checkpointer, log })
 }
 
 fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
@@ -78,6 +98,13 @@ fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     reader.busy_timeout(BUSY)?;
     reader.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(reader)
+}
+
+fn open_checkpointer(path: &Path) -> rusqlite::Result<Connection> {
+    let checkpointer = Connection::open(path)?;
+    checkpointer.busy_timeout(durability::PATIENCE)?;
+    checkpointer.pragma_update(None, "synchronous", "NORMAL")?;
+    Ok(checkpointer)
 }
 
 /// SQLite would make the file readable for everyone; its companions take their mode from it. A
@@ -97,10 +124,15 @@ fn prepare(path: &Path) -> io::Result<()> {
 fn configure(writer: &Connection) -> rusqlite::Result<i64> {
     writer.busy_timeout(BUSY)?;
     writer.set_prepared_statement_cache_capacity(STATEMENTS);
-    // Before the first page is written; a database that has some takes it at its next VACUUM.
-    writer.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    if writer.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0 {
+        // Before the first page is written.
+        writer.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     writer.pragma_update(None, "journal_mode", "WAL")?;
     writer.pragma_update(None, "synchronous", "NORMAL")?;
+    // Checkpoints are another thread's duty; this is for when it fails at it.
+    writer.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+    writer.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
     writer.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
@@ -111,6 +143,7 @@ fn migrate(writer: &mut Connection, missing: &[&str], version: i64) -> rusqlite:
     }
     if writer.query_row("PRAGMA auto_vacuum", [], |row| row.get::<_, i64>(0))? == 0 {
         // Of the first version: it holds conversations alone and is small.
+        writer.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         writer.execute_batch("VACUUM")?;
     }
     let transaction = writer.transaction()?;
@@ -121,39 +154,98 @@ fn migrate(writer: &mut Connection, missing: &[&str], version: i64) -> rusqlite:
     transaction.commit()
 }
 
+/// Finds damage without reading all of a large database. What it misses, a statement meets later.
 fn check(writer: &Connection) -> rusqlite::Result<()> {
     let pages: i64 = writer.query_row("PRAGMA page_count", [], |row| row.get(0))?;
-    if pages > CHECKED_PAGES {
+    if pages <= CHECKED_PAGES {
+        let verdict: String = writer.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if verdict != "ok" {
+            let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+            return Err(rusqlite::Error::SqliteFailure(corrupt, Some(verdict)));
+        }
         return Ok(());
     }
-    let verdict: String = writer.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if verdict == "ok" {
-        return Ok(());
+    // The way from the root to both ends of each tree.
+    for (table, order) in EDGES {
+        for end in ["ASC", "DESC"] {
+            let sql = format!("SELECT {order} FROM {table} ORDER BY {order} {end} LIMIT 1");
+            let mut statement = writer.prepare(&sql)?;
+            let mut rows = statement.query([])?;
+            rows.next()?;
+        }
     }
-    let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-    Err(rusqlite::Error::SqliteFailure(corrupt, Some(verdict)))
+    Ok(())
+}
+
+/// Each table and index, by what it is sorted by.
+const EDGES: [(&str, &str); 15] = [
+    ("conversations", "session_key"),
+    ("conversations", "conversation"),
+    ("session_keys", "number"),
+    ("session_keys", "session_key"),
+    ("runs", "number"),
+    ("runs", "id"),
+    ("runs", "session"),
+    ("runs INDEXED BY runs_by_idempotency_key WHERE idempotency_key IS NOT NULL", "principal"),
+    ("runs INDEXED BY runs_by_end WHERE finished IS NOT NULL", "reduced"),
+    ("open_runs", "run"),
+    ("files", "run"),
+    ("events", "id"),
+    ("forgotten_runs", "run"),
+    ("seen", "session"),
+    ("processes", "id"),
+];
+
+// ---- setting aside --------------------------------------------------------------------------
+
+fn named(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Tells the next start that the file is to be set aside.
+pub(super) fn mark_corrupt(path: &Path) -> io::Result<()> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(named(path, CORRUPT))
+        .map(drop)
+}
+
+/// Sets a marked file aside. The mark goes last, and alone if the file has gone already.
+fn take_marked_aside(path: &Path) -> io::Result<Option<PathBuf>> {
+    let mark = named(path, CORRUPT);
+    if mark.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    let aside = match path.symlink_metadata() {
+        Ok(_) => Some(set_aside(path)?),
+        Err(_) => None,
+    };
+    fs::remove_file(mark)?;
+    Ok(aside)
 }
 
 /// Renames the file and its companions to the first free `.corrupt-N`. The companions keep their
 /// names relative to it, so that the old file can still be opened with them.
 fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let named = |suffix: &str| {
-        let mut name = OsString::from(path);
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let mut number = 1;
-    while named(&format!(".corrupt-{number}")).symlink_metadata().is_ok() {
-        number += 1;
-    }
-    let aside = named(&format!(".corrupt-{number}"));
+    let free = |suffix: &String| named(path, suffix).symlink_metadata().is_err();
+    let suffix = (1_u64..).map(|number| format!("{CORRUPT}-{number}")).find(free);
+    let suffix = suffix.ok_or_else(|| io::Error::other("no name is free"))?;
     for companion in ["-wal", "-shm"] {
-        let moved = fs::rename(named(companion), named(&format!(".corrupt-{number}{companion}")));
-        match moved {
+        let aside = named(path, &format!("{suffix}{companion}"));
+        match fs::rename(named(path, companion), aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
     }
+    let aside = named(path, &suffix);
     fs::rename(path, &aside)?;
     Ok(aside)
 }
+
+#[cfg(test)]
+mod tests;

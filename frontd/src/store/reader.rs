@@ -42,7 +42,7 @@ impl Reader {
         let answer = answer.await.map_err(|_| StoreError::Stopped)?;
         answer.map_err(|source| {
             let error = StoreError::Query { step, source };
-            self.shared.note_read(&error);
+            self.shared.failed_to_read(&error);
             error
         })
     }

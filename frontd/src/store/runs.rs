@@ -23,6 +23,19 @@ pub(super) struct OpenRun {
     pub(super) bytes: u64,
 }
 
+/// Of an event that the run cannot have: far more than fit into its bytes.
+const NO_SEQ: u64 = u32::MAX as u64;
+
+/// As the table says. A number after all possible ones stays within its run.
+pub(super) fn event_id(run: i64, seq: u64) -> i64 {
+    run << 32 | signed(seq.min(NO_SEQ))
+}
+
+/// The place within its run.
+pub(super) fn seq_of(id: i64) -> u64 {
+    id.cast_unsigned() & NO_SEQ
+}
+
 // ---- writing --------------------------------------------------------------------------------
 
 pub(super) fn begin(
@@ -63,8 +76,8 @@ pub(super) fn begin(
 }
 
 pub(super) fn append(connection: &Connection, run: i64, logged: &Logged) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO events VALUES (?1, ?2, ?3, ?4)";
-    let values = params![run, signed(logged.seq), signed(logged.at), &logged.json[..]];
+    let sql = "INSERT INTO events VALUES (?1, ?2, ?3)";
+    let values = params![event_id(run, logged.seq), signed(logged.at), &logged.json[..]];
     connection.prepare_cached(sql)?.execute(values)?;
     Ok(())
 }
@@ -114,6 +127,21 @@ pub(super) fn set_incomplete(connection: &Connection, id: RunId) -> rusqlite::Re
     Ok(())
 }
 
+/// The same, with the end if there was one.
+pub(super) fn note_broken(
+    connection: &Connection,
+    id: RunId,
+    ended: Option<&(Outcome, u64)>,
+) -> rusqlite::Result<()> {
+    set_incomplete(connection, id)?;
+    if let Some((outcome, at)) = ended
+        && let Some(run) = find_open(connection, id)?
+    {
+        end(connection, run, outcome, *at)?;
+    }
+    Ok(())
+}
+
 pub(super) fn set_usage(
     connection: &Connection,
     id: RunId,
@@ -133,11 +161,11 @@ pub(super) fn set_usage(
 
 /// The run, if it is under way.
 pub(super) fn find_open(connection: &Connection, id: RunId) -> rusqlite::Result<Option<OpenRun>> {
-    let sql = "SELECT number, coalesce(max(seq), 0), coalesce(sum(length(json)), 0)
-        FROM runs LEFT JOIN events ON run = number
-        WHERE id = ?1 AND finished IS NULL GROUP BY number";
+    let sql = "SELECT number, coalesce(max(e.id), 0), coalesce(sum(length(json)), 0)
+        FROM runs r LEFT JOIN events e ON e.id > number << 32 AND e.id < number + 1 << 32
+        WHERE r.id = ?1 AND finished IS NULL GROUP BY number";
     let open = |row: &Row<'_>| {
-        let (last_seq, bytes) = (unsigned(row, 1)?, unsigned(row, 2)?);
+        let (last_seq, bytes) = (seq_of(row.get(1)?), unsigned(row, 2)?);
         Ok(OpenRun { number: row.get(0)?, last_seq, bytes })
     };
     connection.prepare_cached(sql)?.query_row([id.bytes()], open).optional()
@@ -185,8 +213,10 @@ pub(super) fn forget_session(connection: &Connection, key: &SessionKey) -> rusql
 /// Up to WHERE; what a run under way has not in its row is looked up.
 const ROW: &str = "SELECT r.number, r.id, k.session_key, r.model, r.created, r.finished, r.outcome,
         r.first_seq,
-        coalesce(r.last_seq, (SELECT max(seq) FROM events WHERE run = r.number), 0),
-        coalesce(r.bytes, (SELECT sum(length(json)) FROM events WHERE run = r.number), 0),
+        coalesce(r.last_seq, (SELECT max(id) & 0xffffffff FROM events e
+            WHERE e.id > r.number << 32 AND e.id < r.number + 1 << 32), 0),
+        coalesce(r.bytes, (SELECT sum(length(json)) FROM events e
+            WHERE e.id > r.number << 32 AND e.id < r.number + 1 << 32), 0),
         r.pushed, o.prompt, r.client_message, r.input_tokens, r.output_tokens,
         r.cache_read_input_tokens, r.cache_creation_input_tokens, r.incomplete, r.fingerprint
     FROM runs r JOIN session_keys k ON k.number = r.session
@@ -264,9 +294,10 @@ pub(super) fn events(connection: &Connection, run: RunId, after: u64) -> rusqlit
     let Some((number, first_seq)) = known else {
         return Ok(Page { events: Vec::new(), first_seq: 1 });
     };
-    let sql = "SELECT seq, at, json FROM events WHERE run = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+    let sql = "SELECT id, at, json FROM events WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3";
     let mut statement = connection.prepare_cached(sql)?;
-    let mut found = statement.query(params![number, signed(after), PAGE_EVENTS])?;
+    let (after, end) = (event_id(number, after), event_id(number + 1, 0));
+    let mut found = statement.query([after, end, PAGE_EVENTS])?;
     let (mut events, mut bytes) = (Vec::new(), 0);
     while let Some(row) = found.next()? {
         let json = row.get_ref(2)?.as_blob()?;
@@ -274,7 +305,7 @@ pub(super) fn events(connection: &Connection, run: RunId, after: u64) -> rusqlit
         if bytes > PAGE_BYTES && !events.is_empty() {
             break;
         }
-        let (seq, at) = (unsigned(row, 0)?, unsigned(row, 1)?);
+        let (seq, at) = (seq_of(row.get(0)?), unsigned(row, 1)?);
         let logged = Logged::read(seq, at, Bytes::copy_from_slice(json));
         events.push(logged.map_err(|error| not_ours(2, Type::Blob, error))?);
     }

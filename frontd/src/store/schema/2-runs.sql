@@ -56,13 +56,14 @@ CREATE TABLE files (
     PRIMARY KEY (run, place)
 ) STRICT, WITHOUT ROWID;
 
+-- By run and place within it, in one number: rows are appended to full pages and may fill them
+-- (of a table without rowid, a row of more than a quarter page has pages of its own).
 CREATE TABLE events (
-    run  INTEGER NOT NULL,
-    seq  INTEGER NOT NULL,
+    -- run << 32 | seq
+    id   INTEGER PRIMARY KEY,
     at   INTEGER NOT NULL,
-    json BLOB    NOT NULL,
-    PRIMARY KEY (run, seq)
-) STRICT, WITHOUT ROWID;
+    json BLOB    NOT NULL
+) STRICT;
 
 -- Runs that were forgotten; their events go in small steps.
 CREATE TABLE forgotten_runs (run INTEGER PRIMARY KEY) STRICT;
