@@ -6,6 +6,7 @@ pub mod privileged;
 pub mod real;
 pub mod rows;
 pub mod stats;
+pub mod store;
 
 /// One line of the table.
 #[derive(Debug)]
