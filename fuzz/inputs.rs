@@ -22,6 +22,7 @@ proof = "none"
 group = "staff"
 groups = ["staff"]
 home = "real"
+instructions = true
 "#;
 
 pub(crate) fn policy() -> Policy {

@@ -1,6 +1,6 @@
 //! `channel hook EVENT`: hands the body on standard input to the session's channel and waits until
-//! it is taken, so that claude's next step cannot overtake it. std only, no runtime: it runs for
-//! every tool call. Exits 0 within about a second whatever happens, because claude waits.
+//! it is taken, so that claude's next step cannot overtake it. No runtime: it runs for every
+//! tool call. Exits 0 within about a second whatever happens, because claude waits.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,9 +10,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use proto::hook::HookBody;
 use proto::limits::HOOK_BODY;
 
 use crate::handover;
+use crate::permission::{self, Decision};
 
 /// A body that is not whole by then is handed over as it stands.
 const READ_WITHIN: Duration = Duration::from_millis(500);
@@ -21,16 +23,14 @@ const WITHIN: Duration = Duration::from_millis(950);
 /// How often the first hook of a session looks whether its channel listens already.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Denies what only a person at the terminal could allow.
-const DENIED: &str = r#"{"hookSpecificOutput":{"hookEventName":"PermissionRequest","decision":{"behavior":"deny","message":"Nobody can answer permission requests in this session. What may run without asking is decided by the settings permission_mode and allowed_tools of Synthesis. Go on without this action, or say in your reply that it needs another permission_mode."}}}"#;
-
 pub(crate) fn run(event: &str) -> ExitCode {
     let until = Instant::now() + WITHIN;
     let (body, cut) = read_body();
     if event == "PermissionRequest" {
+        let answer = decide(&body, cut).answer();
         let mut out = std::io::stdout();
         // Without an answer the CLI asks the terminal, where Esc and an abort still work.
-        let _written = out.write_all(DENIED.as_bytes()).and_then(|()| out.flush());
+        let _written = out.write_all(answer.as_bytes()).and_then(|()| out.flush());
     }
     let Some(socket) = std::env::var_os("SYNTHESIS_HOOK_SOCKET").map(PathBuf::from) else {
         return ExitCode::SUCCESS;
@@ -45,6 +45,16 @@ pub(crate) fn run(event: &str) -> ExitCode {
     // Not delivered in time is not delivered: frontd has other signs that a turn ended.
     let _waited = finished.recv_timeout(until.saturating_duration_since(Instant::now()));
     ExitCode::SUCCESS
+}
+
+/// A request that cannot be read is for nothing that is known, and so denied.
+fn decide(body: &[u8], cut: bool) -> Decision {
+    match serde_json::from_slice(body) {
+        Ok(HookBody::PermissionRequest { tool_name, server, .. }) if !cut => {
+            permission::decide(&tool_name, server.as_deref())
+        }
+        _ => permission::decide("", None),
+    }
 }
 
 /// Standard input up to [`HOOK_BODY`] bytes or [`READ_WITHIN`], and whether that is not all of it.
@@ -126,11 +136,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_denial_is_json_and_names_the_setting() {
-        let denied: serde_json::Value = serde_json::from_str(DENIED).unwrap();
-        let decision = &denied["hookSpecificOutput"]["decision"];
-        assert_eq!(decision["behavior"], "deny");
-        assert!(decision["message"].as_str().unwrap().contains("permission_mode"));
+    fn what_cannot_be_read_is_denied() {
+        let own = br#"{"hook_event_name":"PermissionRequest","tool_name":"mcp__synthesis__reply"}"#;
+        assert!(decide(own, false).allowed);
+        assert!(!decide(own, true).allowed);
+        for body in [
+            &b""[..],
+            b"{",
+            br#"{"hook_event_name":"PermissionRequest"}"#,
+            br#"{"hook_event_name":"PreToolUse","tool_name":"mcp__synthesis__reply"}"#,
+            br#"{"hook_event_name":"PermissionRequest","tool_name":"mcp__synthesis__reply","mcp_server":{"name":"x"}}"#,
+        ] {
+            assert!(!decide(body, false).allowed, "{}", String::from_utf8_lossy(body));
+        }
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use proto::bridge::{FromFrontd, Meta};
+use proto::bridge::{FromFrontd, TokenUsage};
 use proto::hook::HookBody;
+use proto::ids::MessageId;
+use proto::limits::USAGE_WITHIN;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
@@ -14,8 +16,10 @@ use tokio::time::sleep;
 use crate::alarm::Alarm;
 use crate::evidence::debug_log::{self, Verdict};
 use crate::evidence::state;
-use crate::evidence::transcript::Transcript;
+use crate::evidence::transcript::{Rest, Transcript};
+use crate::files::Files;
 use crate::log::log;
+use crate::mcp::Shown;
 use crate::testimony::{self, Handed};
 use crate::voice::{Action, Answer, CallId, Input, Reply, Voice};
 
@@ -28,6 +32,9 @@ const IDLE_LATER: Duration = Duration::from_secs(1);
 /// After this many quick looks come the slow ones, and after those nobody waits any more.
 const IDLE_QUICK_LOOKS: u32 = 1_200;
 const IDLE_LOOKS: u32 = IDLE_QUICK_LOOKS + 3_600;
+
+/// How often the transcript is read for the rest of a turn's tokens.
+const COUNT_EVERY: Duration = Duration::from_millis(50);
 
 /// The debug log's size is looked at once in so many messages and replies, and at each hook and
 /// ping.
@@ -48,6 +55,10 @@ pub(crate) enum Event {
     },
     Verdict(Verdict),
     Idle,
+    Counted {
+        message_id: MessageId,
+        usage: TokenUsage,
+    },
     /// Nothing comes after this.
     End,
 }
@@ -58,7 +69,8 @@ pub(crate) struct Places {
     pub(crate) state_file: PathBuf,
     pub(crate) transcript: Transcript,
     /// Messages on their way to claude.
-    pub(crate) pushes: mpsc::Sender<(String, Meta)>,
+    pub(crate) pushes: mpsc::Sender<Shown>,
+    pub(crate) files: Files,
     /// For tasks that report back.
     pub(crate) events: mpsc::Sender<Event>,
 }
@@ -111,7 +123,9 @@ impl Pump {
         match event {
             Event::Linked(link) => {
                 self.link = Some(link);
-                self.say(Input::Connected);
+                self.say(Input::Connected {
+                    idle: state::is_idle(&self.places.state_file, self.pushed),
+                });
             }
             Event::Unlinked => {
                 self.link = None;
@@ -138,6 +152,7 @@ impl Pump {
             Event::Verdict(Verdict::Registered) => self.say(Input::Registered),
             Event::Verdict(Verdict::Skipped { reason }) => self.say(Input::Skipped { reason }),
             Event::Idle => self.say(Input::Idle),
+            Event::Counted { message_id, usage } => self.say(Input::Counted { message_id, usage }),
             Event::End => {}
         }
     }
@@ -166,6 +181,9 @@ impl Pump {
             | HookBody::PreToolUse { .. }
             | HookBody::PostToolUse { .. }
             | HookBody::PermissionRequest { .. }
+            | HookBody::MessageDisplay { .. }
+            | HookBody::PreCompact {}
+            | HookBody::PostCompact {}
             | HookBody::Other => None,
         };
         self.say(Input::Hook { body, usage });
@@ -208,11 +226,26 @@ impl Pump {
                 log!("hanging up: {why}");
                 self.link = None;
             }
-            Action::Push { content, meta, alone } => {
+            Action::Keep(piece) => {
+                let kept = self.places.files.keep(&piece);
+                if let Err(error) = &kept {
+                    log!("a file of a message: {error}");
+                }
+                let (length, last, kept) = (piece.data.len(), piece.last, kept.is_ok());
+                self.say(Input::Kept { length, last, kept });
+            }
+            Action::Discard(message) => self.places.files.forget(&message),
+            Action::Push { content, meta, files, alone } => {
                 self.places.transcript.pushed(alone, Some(&meta.message_id));
                 self.pushed = now_ms();
+                let files = self.places.files.attributes(&meta.message_id, &files);
                 // claude does not read: the receipt will be missed, and frontd told so.
-                let _queued = self.places.pushes.try_send((content, meta));
+                let _queued = self.places.pushes.try_send(Shown { content, meta, files });
+            }
+            Action::Count(message) => {
+                if let Some(rest) = self.places.transcript.rest(message.as_ref()) {
+                    tokio::spawn(count(rest, self.places.events.clone()));
+                }
             }
             Action::Answer { call, answer } => {
                 if let Some(waiting) = self.calls.remove(&call) {
@@ -224,6 +257,10 @@ impl Pump {
                 if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
                     log!("cannot tell spawnd that the session is ready: {error}");
                 }
+            }
+            Action::Seek(message) => {
+                let found = self.places.transcript.ever_had(&message.meta.message_id);
+                self.say(Input::Sought { message, found });
             }
             Action::Search(message) => {
                 let found = self.places.transcript.has(&message);
@@ -255,6 +292,19 @@ impl Pump {
     fn stop_watching(&mut self) {
         if let Some(watch) = self.watching.take() {
             watch.abort();
+        }
+    }
+}
+
+/// The turn is over; the CLI writes its last message down some time later. Ends by itself.
+async fn count(mut rest: Rest, events: mpsc::Sender<Event>) {
+    let until = Instant::now() + USAGE_WITHIN;
+    while Instant::now() < until {
+        sleep(COUNT_EVERY).await;
+        if let Some((message_id, usage)) = rest.exact() {
+            // The pump is gone: nobody asks any more.
+            let _told = events.send(Event::Counted { message_id, usage }).await;
+            return;
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Which messages went to claude, which of them lack a receipt, and which wait for the CLI to
 //! listen. No I/O.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
-use proto::bridge::Meta;
 use proto::ids::MessageId;
 use proto::limits::RECEIPT_WITHIN;
+
+use crate::fetches::Message;
 
 /// Message ids that are remembered, so that none is pushed twice. frontd has one message in
 /// flight; a thousand later it cannot repeat one.
@@ -23,6 +24,14 @@ struct Open {
     asked: bool,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Not known yet; it will be told.
+    Open,
+    Received,
+    Missed,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     New,
@@ -34,22 +43,23 @@ pub(crate) enum Admission {
 
 #[derive(Default)]
 pub(crate) struct Pushes {
-    known: HashSet<MessageId>,
+    known: HashMap<MessageId, Fate>,
     /// `known` by age.
     order: VecDeque<MessageId>,
     open: VecDeque<Open>,
-    held: VecDeque<(String, Meta)>,
+    held: VecDeque<Message>,
     last: Option<MessageId>,
     prompts: VecDeque<(String, MessageId)>,
 }
 
 impl Pushes {
-    /// May this message go to claude? Remembers it if so.
-    pub(crate) fn admit(&mut self, message: &MessageId) -> Admission {
-        if self.known.contains(message) {
+    /// May this message go to claude? Remembers it if so. `elsewhere`: so many more are on their
+    /// way.
+    pub(crate) fn admit(&mut self, message: &MessageId, elsewhere: usize) -> Admission {
+        if self.known.contains_key(message) {
             return Admission::Repeated;
         }
-        if self.open.len() + self.held.len() >= OPEN {
+        if self.open.len() + self.held.len() + elsewhere >= OPEN {
             return Admission::Full;
         }
         if self.order.len() == REMEMBERED
@@ -57,17 +67,29 @@ impl Pushes {
         {
             self.known.remove(&oldest);
         }
-        self.known.insert(message.clone());
+        self.known.insert(message.clone(), Fate::Open);
         self.order.push_back(message.clone());
         Admission::New
     }
 
-    /// Keeps an admitted message until claude listens.
-    pub(crate) fn hold(&mut self, content: String, meta: Meta) {
-        self.held.push_back((content, meta));
+    /// What became of a message, for a frontd that asks again: it may have been stopped before it
+    /// could keep the answer.
+    pub(crate) fn fate(&self, message: &MessageId) -> Fate {
+        self.known.get(message).copied().unwrap_or(Fate::Open)
     }
 
-    pub(crate) fn release(&mut self) -> VecDeque<(String, Meta)> {
+    pub(crate) fn settle(&mut self, message: &MessageId, fate: Fate) {
+        if let Some(known) = self.known.get_mut(message) {
+            *known = fate;
+        }
+    }
+
+    /// Keeps an admitted message until claude listens.
+    pub(crate) fn hold(&mut self, message: Message) {
+        self.held.push_back(message);
+    }
+
+    pub(crate) fn release(&mut self) -> VecDeque<Message> {
         std::mem::take(&mut self.held)
     }
 
@@ -118,7 +140,7 @@ impl Pushes {
             let rest = rest.strip_prefix('\\').unwrap_or(rest);
             let value = rest.strip_prefix('"').and_then(|rest| rest.split(['"', '\\']).next());
             if let Some(id) = value.and_then(|value| MessageId::new(value).ok())
-                && self.known.contains(&id)
+                && self.known.contains_key(&id)
                 && !named.contains(&id)
             {
                 named.push(id);

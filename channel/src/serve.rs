@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use nix::sys::stat::{Mode, umask};
-use proto::bridge::Meta;
 use rmcp::service::Peer;
 use rmcp::{RoleServer, ServiceExt};
 use tokio::net::UnixListener;
@@ -17,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use crate::evidence::debug_log::{Follower, Verdict};
 use crate::evidence::transcript::Transcript;
 use crate::evidence::{settings, state};
+use crate::files::Files;
 use crate::log::log;
 use crate::pump::{EVENTS, Event, Places, Pump};
 use crate::session::Session;
@@ -131,16 +131,13 @@ fn hooks(session: &Session) -> (Option<UnixListener>, Option<String>) {
     }
 }
 
-fn pump(
-    session: Session,
-    pushes: mpsc::Sender<(String, Meta)>,
-    events: mpsc::Sender<Event>,
-) -> Pump {
+fn pump(session: Session, pushes: mpsc::Sender<mcp::Shown>, events: mpsc::Sender<Event>) -> Pump {
     let transcript = Transcript::new(&session.config_dir, &session.workspace, session.conversation);
     let places = Places {
         debug_file: session.debug_file,
         state_file: state::path(&session.config_dir, std::os::unix::process::parent_id()),
         transcript,
+        files: Files::new(session.tmp),
         pushes,
         events,
     };
@@ -172,13 +169,10 @@ async fn follow(mut follower: Follower, events: mpsc::Sender<Event>) {
 }
 
 /// The one place from which messages go to claude, each after the one before.
-async fn push(
-    peer: oneshot::Receiver<Peer<RoleServer>>,
-    mut messages: mpsc::Receiver<(String, Meta)>,
-) {
+async fn push(peer: oneshot::Receiver<Peer<RoleServer>>, mut messages: mpsc::Receiver<mcp::Shown>) {
     let Ok(peer) = peer.await else { return };
-    while let Some((content, meta)) = messages.recv().await {
-        if mcp::push(&peer, content, meta).await.is_err() {
+    while let Some(shown) = messages.recv().await {
+        if mcp::push(&peer, shown).await.is_err() {
             return;
         }
     }

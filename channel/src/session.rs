@@ -17,6 +17,8 @@ pub(crate) struct Session {
     pub(crate) hook_socket: PathBuf,
     /// Are claude's hooks set up to report here?
     pub(crate) hooks: bool,
+    /// Where files may be put.
+    pub(crate) tmp: PathBuf,
     /// The CLI's configuration folder.
     pub(crate) config_dir: PathBuf,
     /// claude's working directory, which names its transcript's folder.
@@ -69,6 +71,10 @@ impl Session {
             debug_file: path("SYNTHESIS_DEBUG_FILE")?,
             hook_socket: path("SYNTHESIS_HOOK_SOCKET")?,
             hooks: need("SYNTHESIS_HOOKS")? == "1",
+            tmp: get("TMPDIR")
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+                .unwrap_or_else(|| PathBuf::from("/tmp")),
             config_dir: match get("CLAUDE_CONFIG_DIR").filter(|dir| !dir.is_empty()) {
                 Some(dir) => PathBuf::from(dir),
                 None => PathBuf::from(need("HOME")?).join(".claude"),
@@ -110,6 +116,9 @@ mod tests {
         assert_eq!(session.bridge, PathBuf::from("/run/bridge.sock"));
         assert_eq!(session.config_dir, PathBuf::from("/home/al/.claude"));
         assert!(session.hooks);
+        assert_eq!(session.tmp, PathBuf::from("/tmp"));
+        let elsewhere = read(("TMPDIR", Some("/s/tmp"))).expect("complete");
+        assert_eq!(elsewhere.tmp, PathBuf::from("/s/tmp"));
         let moved = read(("CLAUDE_CONFIG_DIR", Some("/c"))).expect("complete");
         assert_eq!(moved.config_dir, PathBuf::from("/c"));
     }

@@ -1,7 +1,7 @@
 //! What a hook's body says, read so that nothing that matters is lost: a body that is broken or
 //! was cut still tells its event by the argument of `channel hook`. No I/O.
 
-use proto::hook::HookBody;
+use proto::hook::{Excerpt, HookBody};
 use proto::limits;
 
 /// Bytes of an error that frontd hears of.
@@ -41,9 +41,25 @@ pub(crate) fn read(handed: Handed) -> Option<HookBody> {
             transcript_path: None,
         },
         "SessionStart" => HookBody::SessionStart {},
-        "PreToolUse" => HookBody::PreToolUse { tool_name: unknown(), tool_use_id: None },
-        "PostToolUse" => HookBody::PostToolUse { tool_name: unknown(), tool_use_id: None },
-        "PermissionRequest" => HookBody::PermissionRequest { tool_name: unknown() },
+        "PreToolUse" => HookBody::PreToolUse {
+            tool_name: unknown(),
+            tool_use_id: None,
+            input: Excerpt::default(),
+        },
+        name @ ("PostToolUse" | "PostToolUseFailure") => HookBody::PostToolUse {
+            tool_name: unknown(),
+            tool_use_id: None,
+            output: Excerpt::default(),
+            failed: name == "PostToolUseFailure",
+            duration_ms: None,
+        },
+        "PermissionRequest" => HookBody::PermissionRequest {
+            tool_name: unknown(),
+            input: Excerpt::default(),
+            server: None,
+        },
+        "PreCompact" => HookBody::PreCompact {},
+        "PostCompact" => HookBody::PostCompact {},
         _ => return None,
     };
     Some(broken)
@@ -63,6 +79,9 @@ pub(crate) fn transcript(body: &HookBody) -> Option<&str> {
         | HookBody::PreToolUse { .. }
         | HookBody::PostToolUse { .. }
         | HookBody::PermissionRequest { .. }
+        | HookBody::MessageDisplay { .. }
+        | HookBody::PreCompact {}
+        | HookBody::PostCompact {}
         | HookBody::Other => None,
     }
 }

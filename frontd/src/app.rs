@@ -7,6 +7,7 @@ use proto::spawn::TerminalSize;
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
+use crate::landing::Landing;
 use crate::run::Runs;
 use crate::session::directory::Directory;
 use crate::session::pool::Pool;
@@ -21,8 +22,11 @@ pub struct App {
     pub pool: Pool,
     pub spawner: Spawner,
     pub store: StoreHandle,
+    pub landing: Landing,
     /// Room for request bodies, in KiB.
-    pub bodies: Semaphore,
+    pub bodies: Arc<Semaphore>,
+    /// Readers of runs that are over: each holds a page of events.
+    pub late_readers: Arc<Semaphore>,
 }
 
 /// What is known of the place at start and stays.

@@ -10,6 +10,8 @@ use proto::ids::{AbsolutePath, ModelName};
 use proto::spawn::PermissionMode;
 use serde::Deserialize;
 
+use crate::store::Keep;
+
 /// Bytes of a configuration file that are read.
 const FILE: u64 = 1024 * 1024;
 
@@ -43,6 +45,7 @@ pub struct Config {
     pub session: Session,
     pub bridge: Bridge,
     pub stream: Stream,
+    pub store: Store,
 }
 
 impl Default for Config {
@@ -57,6 +60,7 @@ impl Default for Config {
             session: Session::default(),
             bridge: Bridge::default(),
             stream: Stream::default(),
+            store: Store::default(),
         }
     }
 }
@@ -82,6 +86,9 @@ pub struct Limits {
     /// From the spawn of a process to its registered channel.
     #[serde(deserialize_with = "seconds")]
     pub start_timeout_seconds: u64,
+    /// HTTP readers of one run at once.
+    #[serde(deserialize_with = "readers")]
+    pub readers_per_run: usize,
 }
 
 impl Default for Limits {
@@ -93,6 +100,7 @@ impl Default for Limits {
             slot_wait_seconds: 30,
             idle_seconds: 30 * 60,
             start_timeout_seconds: 60,
+            readers_per_run: 1024,
         }
     }
 }
@@ -117,11 +125,40 @@ pub struct Session {
     /// Shall claude's hooks report? Without them a turn ends at its final reply.
     pub hooks: bool,
     pub permission_mode: PermissionMode,
+    /// What a closed connection means for its run, unless the request says otherwise.
+    pub on_disconnect: OnDisconnect,
+    /// What becomes of a request's system and developer text.
+    pub system_text: SystemText,
+    /// Models whose requests get a session of their own, which is discarded afterwards.
+    pub ephemeral_models: Vec<ModelName>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDisconnect {
+    /// The run goes on.
+    Continue,
+    /// The run is aborted.
+    Cancel,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SystemText {
+    Ignore,
+    /// It is added to claude's own system prompt when a process starts.
+    Append,
 }
 
 impl Default for Session {
     fn default() -> Self {
-        Self { hooks: true, permission_mode: PermissionMode::AcceptEdits }
+        Self {
+            hooks: true,
+            permission_mode: PermissionMode::AcceptEdits,
+            on_disconnect: OnDisconnect::Continue,
+            system_text: SystemText::Ignore,
+            ephemeral_models: Vec::new(),
+        }
     }
 }
 
@@ -159,6 +196,36 @@ impl Default for Stream {
 impl Stream {
     pub fn keep_alive(&self) -> Duration {
         Duration::from_secs(self.keep_alive_seconds)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// A finished run's events are kept this long, its row as long again.
+    #[serde(deserialize_with = "days")]
+    pub keep_days: u64,
+    /// Of the database. Beyond, the oldest finished runs go before their time.
+    #[serde(deserialize_with = "store_size")]
+    pub max_bytes: u64,
+    /// Of one run's events; a run that outgrows it fails.
+    #[serde(deserialize_with = "run_size")]
+    pub run_max_bytes: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { keep_days: 30, max_bytes: 1 << 30, run_max_bytes: 16 << 20 }
+    }
+}
+
+impl Store {
+    pub fn run_bytes(&self) -> usize {
+        usize::try_from(self.run_max_bytes).unwrap_or(usize::MAX)
+    }
+
+    pub fn keep(&self) -> Keep {
+        Keep { age: Duration::from_secs(self.keep_days * 24 * 60 * 60), bytes: self.max_bytes }
     }
 }
 
@@ -282,6 +349,26 @@ fn body_size<'de, D: serde::Deserializer<'de>>(from: D) -> Result<usize, D::Erro
     bounded(from, 1024..=1 << 30)
 }
 
+/// Each reader may buffer a page of events.
+fn readers<'de, D: serde::Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    bounded(from, 1..=1_000_000)
+}
+
+/// Up to a century.
+fn days<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    bounded(from, 1..=36_500)
+}
+
+/// At least a few runs of the greatest size.
+fn store_size<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    bounded(from, 64 << 20..=1 << 40)
+}
+
+/// At least one event of the greatest size; a run is held in memory while it is under way.
+fn run_size<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    bounded(from, 1 << 20..=1 << 30)
+}
+
 fn loopback<'de, D: serde::Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     let address = SocketAddr::deserialize(from)?;
     if address.ip().is_loopback() {
@@ -353,14 +440,22 @@ mod tests {
             slot_wait_seconds = 4
             idle_seconds = 5
             start_timeout_seconds = 6
+            readers_per_run = 8
             [session]
             hooks = false
             permission_mode = "bypassPermissions"
+            on_disconnect = "cancel"
+            system_text = "append"
+            ephemeral_models = ["fast"]
             [bridge]
             allow_unauthenticated = true
             first_version_listen = "127.0.0.1:0"
             [stream]
             keep_alive_seconds = 7
+            [store]
+            keep_days = 9
+            max_bytes = 100000000
+            run_max_bytes = 2000000
             "#,
         )
         .unwrap();
@@ -380,8 +475,14 @@ mod tests {
             Duration::from_secs(15)
         );
         assert_eq!(config.session.permission_mode, PermissionMode::BypassPermissions);
+        assert_eq!(config.session.on_disconnect, OnDisconnect::Cancel);
+        assert_eq!(config.session.system_text, SystemText::Append);
+        assert_eq!(config.session.ephemeral_models, [model("fast")]);
         assert_eq!(config.bridge.first_version_listen.port(), 0);
         assert_eq!(config.stream.keep_alive(), Duration::from_secs(7));
+        assert_eq!(limits.readers_per_run, 8);
+        let keep = Keep { age: Duration::from_secs(9 * 86_400), bytes: 100_000_000 };
+        assert_eq!((config.store.keep(), config.store.run_max_bytes), (keep, 2_000_000));
     }
 
     #[test]
@@ -398,6 +499,9 @@ mod tests {
             ("[limits]\nbody_max_bytes = 5", "line 2", "body_max_bytes"),
             ("[session]\npermission_mode = \"default\"", "line 2", "permission_mode"),
             ("[session]\nhooks = 1", "line 2", "hooks"),
+            ("[session]\non_disconnect = \"abort\"", "line 2", "on_disconnect"),
+            ("[session]\nsystem_text = true", "line 2", "system_text"),
+            ("[session]\nephemeral_models = [\"-a\"]", "line 2", "ephemeral_models"),
             ("[bridge]\nfirst_version_listen = \"0.0.0.0:1\"", "line 2", "first_version_listen"),
             ("[agents]\nmain = \"srv\"", "line 2", "main"),
             ("claude_model = \"--help\"", "line 1", "claude_model"),
@@ -407,6 +511,10 @@ mod tests {
             ("[[models]]\nid = \"-a\"", "line 2", "id"),
             ("listen = \"x\"\nlisten = \"y\"", "line 2", "listen"),
             ("[stream]\nkeep_alive_seconds = 0", "line 2", "keep_alive_seconds"),
+            ("[store]\nkeep_days = 0", "line 2", "keep_days"),
+            ("[store]\nmax_bytes = 1000", "line 2", "max_bytes"),
+            ("[store]\nrun_max_bytes = 1", "line 2", "run_max_bytes"),
+            ("[limits]\nreaders_per_run = 0", "line 2", "readers_per_run"),
         ] {
             let error = refused(text);
             assert!(error.contains(line) && error.contains(key), "{text:?}: {error}");

@@ -8,12 +8,26 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 use proto::ids::AbsolutePath;
 
-use crate::http::chat_request::{BadRequest, ChatRequest};
-use crate::openclaw::{self, RuntimeLine};
+use crate::ask::{Ask, BadRequest};
+use crate::openclaw::RuntimeLine;
 
 /// Bytes of one part of an identity: ids of chats and agents are far shorter, and a key stands in
 /// the store, in logs and in claude's view of the message.
 const PART: usize = 512;
+/// Bytes of a key: the principal and two parts, each byte of which may have become three.
+const KEY: usize = 4096;
+
+/// What a key can name, and in how many parts.
+const KINDS: [(&str, usize); 8] = [
+    ("session", 1),
+    ("chat", 2),
+    ("agent", 1),
+    ("affinity", 1),
+    ("runtime", 2),
+    ("once", 1),
+    ("response", 1),
+    ("ui", 1),
+];
 
 const SESSION: HeaderName = HeaderName::from_static("x-synthesis-session");
 const AGENT: HeaderName = HeaderName::from_static("x-openclaw-agent-id");
@@ -43,6 +57,41 @@ impl SessionKey {
         Self(key.into())
     }
 
+    /// Reads a key that the store kept.
+    pub(crate) fn of_stored(text: &str) -> Option<Self> {
+        let key = Self(text.into());
+        let known = !key.principal().is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+        known.then_some(key)
+    }
+
+    /// Reads a key that a client of `principal` was shown; nothing else is one.
+    pub fn of_client(principal: &str, text: &str) -> Option<Self> {
+        if text.len() > KEY {
+            return None;
+        }
+        let mut parts = text.strip_prefix(&Self::prefix(principal))?;
+        let mut read = Vec::new();
+        while !parts.is_empty() {
+            let (length, rest) = parts.split_once(':')?;
+            let part = rest.get(..length.parse().ok()?)?;
+            parts = rest.get(part.len()..)?.strip_prefix(',')?;
+            read.push(part);
+        }
+        let (kind, names) = read.split_first()?;
+        KINDS.iter().find(|known| **known == (kind, names.len()))?;
+        // Written anew it must be the same: each name has one spelling.
+        let names: Option<Vec<String>> = names.iter().map(|name| of_plain(name)).collect();
+        let names = names?;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        Some(Self::new(principal, kind, &names)).filter(|key| key.as_str() == text)
+    }
+
+    /// With which all keys of `principal`, and no others, begin.
+    pub(crate) fn prefix(principal: &str) -> String {
+        let plain = plain(principal);
+        format!("{}:{plain},", plain.len())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -63,7 +112,8 @@ impl fmt::Display for SessionKey {
     }
 }
 
-fn plain(part: &str) -> String {
+/// As a part stands in a key.
+pub(crate) fn plain(part: &str) -> String {
     let mut plain = String::with_capacity(part.len());
     for byte in part.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.@:/".contains(&byte) {
@@ -73,6 +123,11 @@ fn plain(part: &str) -> String {
         }
     }
     plain
+}
+
+/// What [`plain`] was made of.
+fn of_plain(plain: &str) -> Option<String> {
+    String::from_utf8(percent_encoding::percent_decode_str(plain).collect()).ok()
 }
 
 /// Who a request says it is.
@@ -90,17 +145,26 @@ pub struct Identity {
 /// What the body says about identity.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BodyHints<'a> {
+    /// Like `X-Synthesis-Session`, which beats it.
+    pub session: Option<&'a str>,
+    /// Like a chat's id, when no header names the conversation.
+    pub conversation: Option<&'a str>,
     pub user: Option<&'a str>,
     pub prompt_cache_key: Option<&'a str>,
     pub runtime: Option<RuntimeLine>,
+    /// The response that the request asks for: one that names no conversation begins its own.
+    pub response: Option<&'a str>,
 }
 
 impl<'a> BodyHints<'a> {
-    pub fn of(request: &'a ChatRequest) -> Self {
+    pub fn of(ask: &'a Ask) -> Self {
         Self {
-            user: request.user.as_deref(),
-            prompt_cache_key: request.prompt_cache_key.as_deref(),
-            runtime: openclaw::runtime_line(&request.messages),
+            session: None,
+            conversation: None,
+            response: None,
+            user: ask.user.as_deref(),
+            prompt_cache_key: ask.prompt_cache_key.as_deref(),
+            runtime: ask.runtime.clone(),
         }
     }
 }
@@ -108,14 +172,17 @@ impl<'a> BodyHints<'a> {
 /// Names the conversation of a request. Headers beat the body, what is said for the purpose beats
 /// what is derived. The first that is there decides:
 ///
-/// 1. `X-Synthesis-Session`;
+/// 1. `X-Synthesis-Session`, then the body's `session`: a name, or the whole key as a client was
+///    shown it;
 /// 2. `X-OpenClaw-Agent-Id` and `X-OpenClaw-Chat-Id`, one or both; a chat without an agent is one
 ///    of the body's `user`, else of the agent `default`;
 /// 3. `X-Session-Affinity`, then `session_id`;
-/// 4. the body's `user`, as an agent;
-/// 5. the body's `prompt_cache_key`, which clients set to the value of (3);
-/// 6. the Runtime line's session and session id;
-/// 7. the agent `default`: one conversation for everything unnamed.
+/// 4. the body's `conversation`, as a chat;
+/// 5. the body's `user`, as an agent;
+/// 6. the body's `prompt_cache_key`, which clients set to the value of (3);
+/// 7. the Runtime line's session and session id;
+/// 8. the response's own conversation; for the other APIs the agent `default`: one conversation for
+///    everything unnamed.
 ///
 /// # Errors
 /// A header that is empty, doubled, not plain text or too long; a body field that is too long.
@@ -126,36 +193,80 @@ pub fn identify(
 ) -> Result<Identity, BadRequest> {
     let user = field("user", body.user)?;
     let cache_key = field("prompt_cache_key", body.prompt_cache_key)?;
-    let (session, agent, chat) =
-        (header(headers, &SESSION)?, header(headers, &AGENT)?, header(headers, &CHAT)?);
+    let conversation = field("conversation", body.conversation)?;
+    let session = only(headers, &SESSION)?;
+    let session = match (session, body.session) {
+        (Some(session), _) => Some(("x-synthesis-session", session)),
+        (None, Some("") | None) => None,
+        (None, Some(session)) => Some(("session", session)),
+    };
+    let known = session.and_then(|(_, text)| SessionKey::of_client(principal, text));
+    let session = match (session, &known) {
+        (Some((name, text)), None) => field(name, Some(text))?,
+        (Some((_, text)), Some(_)) => Some(text),
+        (None, _) => None,
+    };
+    let (agent, chat) = (header(headers, &AGENT)?, header(headers, &CHAT)?);
     let affinity = match header(headers, &AFFINITY)? {
         Some(affinity) => Some(affinity),
         None => header(headers, &SESSION_ID)?,
     };
     let runtime = body.runtime.as_ref();
-    let conversation = runtime.and_then(conversation_of);
+    let of_runtime = runtime.and_then(conversation_of);
 
     let one = |kind: &str, name: &str| (SessionKey::new(principal, kind, &[name]), name.to_owned());
     let two = |kind: &str, of: &str, name: &str| SessionKey::new(principal, kind, &[of, name]);
+    let of_chat =
+        |chat: &str| (two("chat", agent.or(user).unwrap_or(DEFAULT), chat), chat.to_owned());
     let (key, chat_id) = session
-        .map(|session| one("session", session))
-        .or_else(|| {
-            let of = agent.or(user).unwrap_or(DEFAULT);
-            chat.map(|chat| (two("chat", of, chat), chat.to_owned()))
+        .map(|session| match known {
+            Some(key) => (key, session.to_owned()),
+            None => one("session", session),
         })
+        .or_else(|| chat.map(of_chat))
         .or_else(|| agent.map(|agent| one("agent", agent)))
         .or_else(|| affinity.map(|affinity| one("affinity", affinity)))
+        .or_else(|| conversation.map(of_chat))
         .or_else(|| user.map(|user| one("agent", user)))
         .or_else(|| cache_key.map(|value| one("affinity", value)))
         .or_else(|| {
-            let (session, id) = conversation?;
+            let (session, id) = of_runtime?;
             let name = if id.is_empty() { session } else { id };
             Some((two("runtime", session, id), name.to_owned()))
         })
+        .or_else(|| body.response.map(|response| one("response", response)))
         .unwrap_or_else(|| one("agent", DEFAULT));
     let agent = agent.or(user).or_else(|| runtime.and_then(|line| line.agent.as_deref()));
     let workspace = workspace(headers)?;
     Ok(Identity { key, agent: agent.map(str::to_owned), workspace, chat_id })
+}
+
+/// The conversation of an AI SDK chat: the page names it by the chat's id alone, also in the path
+/// by which it resumes. Headers say where it lives.
+///
+/// # Errors
+/// An id that is empty or too long; a header that cannot be used.
+pub fn of_ui(principal: &str, headers: &HeaderMap, chat: &str) -> Result<Identity, BadRequest> {
+    let missing = || BadRequest::of("id", "missing_required_parameter", "the chat has no id");
+    let chat = field("id", Some(chat))?.ok_or_else(missing)?;
+    Ok(Identity {
+        key: SessionKey::new(principal, "ui", &[chat]),
+        agent: header(headers, &AGENT)?.map(str::to_owned),
+        workspace: workspace(headers)?,
+        chat_id: chat.to_owned(),
+    })
+}
+
+/// A conversation that nobody else can name.
+pub fn one_off(principal: &str) -> SessionKey {
+    SessionKey::new(principal, "once", &[&uuid::Uuid::new_v4().simple().to_string()])
+}
+
+/// Is this one of [`one_off`]'s?
+pub fn is_one_off(key: &SessionKey) -> bool {
+    let principal = key.principal();
+    let before = format!("{}:{principal},", principal.len());
+    key.as_str().strip_prefix(&*before).is_some_and(|rest| rest.starts_with("4:once,"))
 }
 
 /// The conversation that a first-version channel means by `agent` or `agent::chat`.
@@ -218,16 +329,24 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
 }
 
 fn workspace(headers: &HeaderMap) -> Result<Option<AbsolutePath>, BadRequest> {
-    let Some(text) = only(headers, &WORKSPACE)? else { return Ok(None) };
+    let text = only(headers, &WORKSPACE)?;
+    text.map(|text| workspace_of(WORKSPACE.as_str(), text)).transpose()
+}
+
+/// The folder that a request names in `param`.
+///
+/// # Errors
+/// A path that is not absolute, or not plain.
+pub fn workspace_of(param: &str, text: &str) -> Result<AbsolutePath, BadRequest> {
     let trimmed = match text.trim_end_matches('/') {
         "" => "/",
         trimmed => trimmed,
     };
     match AbsolutePath::new(trimmed) {
-        Ok(path) => Ok(Some(path)),
+        Ok(path) => Ok(path),
         Err(invalid) => {
             let message = format!("the workspace {text:?} is {invalid}");
-            Err(BadRequest::of(WORKSPACE.as_str(), "workspace_unusable", message))
+            Err(BadRequest::of(param, "workspace_unusable", message))
         }
     }
 }
@@ -239,6 +358,14 @@ fn too_long(name: &str, bytes: usize) -> BadRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_one_off_key_is_known_by_its_kind_alone() {
+        assert!(is_one_off(&one_off("local")) && one_off("local") != one_off("local"));
+        for name in ["once", "4:once,", "1:x,4:once,1:a,"] {
+            assert!(!is_one_off(&SessionKey::new("local", "session", &[name])), "{name}");
+        }
+    }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -266,6 +393,7 @@ mod tests {
                 session: some("agent:main:x"),
                 session_id: some("s-1"),
             }),
+            ..BodyHints::default()
         }
     }
 
@@ -294,6 +422,63 @@ mod tests {
         assert_eq!(key(&[], &body), "5:local,7:runtime,12:agent:main:x,3:s-1,");
         body.runtime = None;
         assert_eq!(key(&[], &body), "5:local,5:agent,7:default,");
+    }
+
+    #[test]
+    fn a_key_that_a_client_was_shown_names_the_same_conversation() {
+        let (long, odd) = ("x".repeat(PART), "\\\0/../ü%2e,1:".repeat(40));
+        let odd: String = odd.chars().take(400).collect();
+        for name in ["a", "5:local,7:session,1:a", "%41", &long, &odd] {
+            for (kind, names) in KINDS {
+                let shown = SessionKey::new("local", kind, &[name, name][..names]);
+                assert_eq!(SessionKey::of_client("local", shown.as_str()), Some(shown.clone()));
+                let by_header = key(&[("x-synthesis-session", shown.as_str())], &everything());
+                assert_eq!(by_header, shown.as_str());
+                assert_eq!(SessionKey::of_client("loca", shown.as_str()), None);
+                assert_eq!(SessionKey::of_client("remote", shown.as_str()), None);
+            }
+        }
+        for wrong in [
+            "",
+            "5:local,",
+            "5:local,7:session,",
+            "5:local,7:session,1:a",
+            "5:local,7:session,2:a,",
+            "5:local,7:session,01:a,",
+            "5:local,7:session,1:a,1:b,",
+            "5:local,4:chat,1:a,",
+            "5:local,5:other,1:a,",
+            "5:local,7:session,1: ,",
+            "5:local,7:session,3:%41,",
+            "5:local,7:session,3:%fF,",
+            "5:local,7:session,18446744073709551616:a,",
+            "5:local,7:session,2:\u{e4},",
+            "5:local,7:session,1:\u{e4},",
+        ] {
+            assert_eq!(SessionKey::of_client("local", wrong), None, "{wrong}");
+            // A name like any other.
+            if !wrong.is_empty() {
+                let named = key(&[("x-synthesis-session", wrong)], &BodyHints::default());
+                assert!(named.starts_with("5:local,7:session,"), "{named}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_names_a_session_or_a_conversation_after_the_headers() {
+        let session = BodyHints { session: Some("s"), ..everything() };
+        assert_eq!(key(&[], &session), "5:local,7:session,1:s,");
+        assert_eq!(key(&[("x-openclaw-chat-id", "c")], &session), "5:local,7:session,1:s,");
+        assert_eq!(key(&[("x-synthesis-session", "h")], &session), "5:local,7:session,1:h,");
+        let talk = BodyHints { conversation: Some("c"), response: Some("r"), ..everything() };
+        assert_eq!(key(&[], &talk), "5:local,4:chat,1:u,1:c,");
+        assert_eq!(key(&[("session_id", "a")], &talk), "5:local,8:affinity,1:a,");
+        let alone = BodyHints { response: Some("r"), ..BodyHints::default() };
+        assert_eq!(key(&[], &alone), "5:local,8:response,1:r,");
+        let long = "x".repeat(PART + 1);
+        let long = BodyHints { session: Some(&long), ..BodyHints::default() };
+        let bad = identify("p", &HeaderMap::new(), &long).unwrap_err();
+        assert_eq!(bad.param.as_deref(), Some("session"));
     }
 
     #[test]

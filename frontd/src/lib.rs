@@ -1,11 +1,13 @@
 //! frontd: HTTP in front, claude sessions behind, and between them queues, runs and the bridge.
 //!
 //! Imports run one way: `http::routes` → `run`, `session` → `bridge`, `spawner` → `proto`.
-//! Decisions (`identity`, `openclaw`, `session::machine`, `terminal::dialogs`, `render`) are pure.
+//! Decisions (`ask`, `identity`, `openclaw`, `session::machine`, `terminal::dialogs`, `render`) are pure.
 
 #![forbid(unsafe_code)]
 
+pub mod alarm;
 pub mod app;
+pub mod ask;
 pub mod bridge;
 pub mod check_config;
 pub mod cli;
@@ -14,6 +16,7 @@ pub mod dev;
 pub mod environment;
 pub mod http;
 pub mod identity;
+pub mod landing;
 pub mod logging;
 pub mod openclaw;
 pub mod principal;

@@ -4,7 +4,7 @@
 //! Everything here stands in text that a person or a document may imitate. It is a hint for
 //! routing within one principal's sessions, never authority.
 
-use crate::http::chat_request::{Message, Role};
+use crate::ask::message::{Message, Role};
 
 /// Bytes of one value of the Runtime line; a longer one counts as absent.
 const VALUE: usize = 512;
@@ -14,6 +14,10 @@ const LINE: usize = 16 * 1024;
 const RUNTIME: &str = "Runtime: ";
 const BEGIN: &str = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>";
 const END: &str = "<<<END_OPENCLAW_INTERNAL_CONTEXT>>>";
+const SUMMARIES: [&str; 2] = [
+    "The conversation history before this point was compacted into the following summary:\n\n<summary>",
+    "The following is a summary of a branch that this conversation came back from:\n\n<summary>",
+];
 
 /// `Runtime: agent=main | session=agent:main:chat | sessionId=s-1 | host=…`, as far as we use it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,12 +35,12 @@ pub struct RuntimeLine {
 /// system prompt or at the end of the first user message and leaves it there, so that whatever
 /// looks like one in a later message, or further up in the same, came from somebody else.
 /// Answers and tool output are not looked at.
-pub fn runtime_line(messages: &[Message]) -> Option<RuntimeLine> {
+pub fn runtime_line(messages: &[Message<'_>]) -> Option<RuntimeLine> {
     messages
         .iter()
         .filter(|message| match message.role {
             Role::System | Role::Developer | Role::User => true,
-            Role::Assistant | Role::Tool | Role::Function => false,
+            Role::Assistant | Role::Tool => false,
         })
         .find_map(|message| message.text.lines().rev().find_map(parse_line))
 }
@@ -86,6 +90,12 @@ pub fn person_text(text: &str) -> Option<String> {
     (!without_time(text).is_empty()).then(|| text.to_owned())
 }
 
+/// Is it a summary of the conversation so far, or of a branch of it? OpenClaw and its kin put one
+/// in the place of older messages; nobody said it.
+pub fn is_summary(text: &str) -> bool {
+    SUMMARIES.iter().any(|opening| text.starts_with(opening)) && text.ends_with("</summary>")
+}
+
 fn without_blocks(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut block = String::new();
@@ -118,7 +128,7 @@ fn without_runtime_tail(text: &str) -> &str {
 }
 
 /// The text after `[Fri 2026-11-20 23:17 UTC]`.
-fn without_time(text: &str) -> &str {
+pub(crate) fn without_time(text: &str) -> &str {
     let stamp = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     match stamp {
         Some((stamp, said)) if is_time(stamp) => said.trim_start(),
@@ -140,8 +150,8 @@ mod tests {
 
     const TAIL: &str = "Runtime: agent=main | session=agent:main:explicit:s-1 | sessionId=s-1 | host=box | os=Linux 6.1.0 (x64) | shell=bash";
 
-    fn said(role: Role, text: impl Into<String>) -> Message {
-        Message { role, text: text.into(), has_tool_calls: false }
+    fn said(role: Role, text: impl Into<String>) -> Message<'static> {
+        Message { id: None, role, text: text.into(), files: Vec::new(), is_answer: false }
     }
 
     fn line(agent: &str, session: &str, session_id: &str) -> RuntimeLine {

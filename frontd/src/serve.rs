@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::Backlog;
 use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener};
@@ -16,13 +17,14 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::app::{App, Site};
 use crate::environment::Environment;
+use crate::landing::Landing;
 use crate::run::Runs;
 use crate::session::directory::Directory;
 use crate::session::message::Message;
 use crate::session::pool::Pool;
 use crate::spawner::{self, Address, chain};
 use crate::store::StoreHandle;
-use crate::{bridge, http};
+use crate::{bridge, http, session};
 
 /// How long open responses may take to end after a stop.
 const GRACE: Duration = Duration::from_secs(3);
@@ -98,16 +100,41 @@ pub async fn run(
     listeners: Listeners,
     spawnd: Address,
 ) -> anyhow::Result<()> {
+    // Every reader of a stream holds a descriptor, and the usual limit is 1,024.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let directory = Arc::new(Directory::default());
     let (spawner, connection) = spawner::new(Arc::clone(&directory));
-    let store = StoreHandle::open(&environment.state.as_path().join("frontd/synthesis.db"))?;
+    let store = {
+        let path = environment.state.as_path().join("frontd/synthesis.db");
+        StoreHandle::open(&path, environment.config.store.keep())?
+    };
     let limits = &environment.config.limits;
     let pool = Pool::new(limits.processes, limits.slot_wait());
     let runs = Runs::default();
     let config = environment.config;
-    let bodies = Semaphore::new(http::routes::chat::BODIES as usize);
-    let app = Arc::new(App { config, site, runs, directory, pool, spawner, store, bodies });
+    let bodies = Arc::new(Semaphore::new(http::body::ROOM as usize));
+    let late_readers = Arc::new(Semaphore::new(http::find::LATE_READERS));
+    let (landing, land) = Landing::new();
+    tokio::spawn(land);
+    let app = Arc::new(App {
+        config,
+        site,
+        runs,
+        directory,
+        pool,
+        spawner,
+        store,
+        landing,
+        bodies,
+        late_readers,
+    });
 
+    // Before anybody is let in: who comes back must find the place where it was.
+    session::restore::all(&app).await.context("take over what an earlier frontd left")?;
+    // The standard library's queue is 128 long; whoever comes beyond waits a second. After a restart
+    // all readers come at once.
+    nix::sys::socket::listen(&listeners.http, Backlog::MAXCONN)?;
     let http = tokio_tcp(listeners.http)?;
     let address = http.local_addr()?;
     // The kernel shows connecting peers the credentials of the last listen(2) (unix(7)): again,
@@ -121,19 +148,25 @@ pub async fn run(
         tracing::warn!(address = %listener.local_addr()?, "the unauthenticated first-version bridge is open");
         tokio::spawn(bridge::first_version::serve(listener, Arc::clone(&app)));
     }
+    // A spawnd of one's own ends with frontd, and every session with it; another keeps them.
+    let sessions_stay = match &spawnd {
+        Address::Connected(_) => false,
+        Address::Path(_) => true,
+    };
     let mut lost = tokio::spawn(connection.serve(spawnd));
     let (stop, stopping) = watch::channel(false);
     let serving = tokio::spawn(http::server::serve(http, Arc::clone(&app), stopping));
 
     let (user, workspace) = (&app.site.user, &app.site.default_workspace);
     tracing::info!(%user, %workspace, "sessions run as this user, in this folder by default");
+    // Whoever reads `ready` may stop us at once.
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     // Ready is who can start sessions; a pair that fails at once must not say so.
     tokio::select! {
         () = app.spawner.connected() => announce(address),
         error = &mut lost => return Err(lost_error(error)),
     }
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let result = tokio::select! {
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
@@ -142,7 +175,8 @@ pub async fn run(
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     let _ = stop.send(true);
     let inboxes = app.directory.inboxes();
-    let told = inboxes.iter().map(|inbox| inbox.send(Message::Shutdown));
+    let last = || if sessions_stay { Message::Leave } else { Message::Shutdown };
+    let told = inboxes.iter().map(|inbox| inbox.send(last()));
     // An inbox that stays full belongs to a session that the end of this process ends too.
     let _ = tokio::time::timeout(GRACE, futures_util::future::join_all(told)).await;
     let _ = tokio::time::timeout(GRACE, serving).await;

@@ -7,9 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::hook::HookEvent;
-use crate::ids::{ConversationId, MessageId, Secret, Seq, SessionId};
+use crate::ids::{ConversationId, FileId, MessageId, Secret, Seq, SessionId};
 
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Close codes of frontd, in the private range of RFC 6455.
 pub mod close {
@@ -41,6 +41,11 @@ pub enum FromChannel {
         seq: Seq,
         event: Event,
     },
+    /// Send a piece of this file of a message, from this byte on.
+    FileGet {
+        id: FileId,
+        offset: u64,
+    },
     Pong {},
 }
 
@@ -56,6 +61,10 @@ pub struct Hello {
     pub state: ChannelState,
     /// The last message that this channel pushed to claude.
     pub last_message_id: Option<MessageId>,
+    /// The CLI's own state file says idle, and has said so since the last push. Version 2 lacks it:
+    /// its hello must be readable to be refused for its version.
+    #[serde(default)]
+    pub idle: bool,
 }
 
 /// Where channel stands with the CLI when it says hello.
@@ -88,8 +97,15 @@ pub enum Event {
     Hook(HookEvent),
     /// The CLI's own state file says idle, after `await_idle` asked for it.
     Idle {},
-    /// Tokens of the turn so far, from the transcript; sent before the event that ends it.
-    Usage(TokenUsage),
+    /// Tokens of a turn, from the transcript.
+    Usage {
+        /// The message that began the turn.
+        message_id: MessageId,
+        usage: TokenUsage,
+        /// `false`: what the transcript tells so far; comes before the event that ends the turn.
+        /// `true`: all of the turn; comes once, after it ended, and maybe never.
+        exact: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,10 +126,26 @@ pub enum FromFrontd {
         version: u32,
         received: Seq,
     },
-    /// Push this message to claude, once, now.
+    /// Push this message to claude, once, now; first fetch its files.
     Inbound {
         content: String,
         meta: Meta,
+        /// At most [`limits::FILES`](crate::limits::FILES).
+        files: Vec<FileRef>,
+    },
+    /// A piece of a file, from byte `offset` on: the answer to `file_get`.
+    File {
+        id: FileId,
+        offset: u64,
+        /// Base64 (RFC 4648, padded) of at most
+        /// [`limits::FILE_CHUNK`](crate::limits::FILE_CHUNK) bytes; none of them only at the end.
+        data: String,
+        /// The file ends with this piece.
+        last: bool,
+    },
+    /// There is no such file, or no more.
+    NoFile {
+        id: FileId,
     },
     /// Event `seq` is held. `refused` is the verdict on a reply.
     Ack {
@@ -123,6 +155,17 @@ pub enum FromFrontd {
     /// Watch the CLI's state file and send `idle` when it says so.
     AwaitIdle {},
     Ping {},
+}
+
+/// A file of a message. What it is called comes from a client and is not trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRef {
+    pub id: FileId,
+    pub name: String,
+    pub media_type: String,
+    /// At most [`limits::FILE_BYTES`](crate::limits::FILE_BYTES).
+    pub bytes: u64,
 }
 
 /// Attributes of the message's tag, as claude sees them.

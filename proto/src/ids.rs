@@ -95,6 +95,17 @@ text_newtype!(
 );
 
 text_newtype!(
+    /// A file of a message, as frontd calls it.
+    FileId,
+    "file id",
+    "1 to 64 characters of [A-Za-z0-9_-]",
+    |s| {
+        (1..=64).contains(&s.len())
+            && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    }
+);
+
+text_newtype!(
     /// A model's name as claude takes it after `--model=`. Never starts with a dash.
     ModelName,
     "model name",
@@ -207,9 +218,83 @@ impl From<Secret> for String {
     }
 }
 
+/// What a session's claude is told beside the CLI's own instructions: somebody's words, so
+/// they are shown nowhere. Not empty.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Instructions(String);
+
+impl Instructions {
+    /// # Errors
+    /// [`Invalid`] when the text is empty, too long (also escaped, [`limits::INSTRUCTIONS_JSON`]) or
+    /// holds a zero byte, at which other programs may take a text to end.
+    pub fn new(text: String) -> Result<Self, Invalid> {
+        let length = (1..=limits::INSTRUCTIONS).contains(&text.len());
+        if length && !text.contains('\0') && json_len(&text) <= limits::INSTRUCTIONS_JSON {
+            Ok(Self(text))
+        } else {
+            let rule = "1 byte to 48 KiB, 54 KiB as a JSON string, without a zero byte";
+            Err(Invalid { what: "instructions", rule })
+        }
+    }
+
+    /// The text itself, for the session's own file.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Tells the length alone.
+impl fmt::Debug for Instructions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Instructions({} bytes)", self.0.len())
+    }
+}
+
+impl TryFrom<String> for Instructions {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::new(text)
+    }
+}
+
+impl From<Instructions> for String {
+    fn from(value: Instructions) -> String {
+        value.0
+    }
+}
+
+/// Bytes of a text as serde_json writes it.
+fn json_len(text: &str) -> usize {
+    let escaped = |byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => "\\u001f".len(),
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum::<usize>() + "\"\"".len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn instructions_are_bounded_as_they_are_and_as_they_are_written() {
+        let ok = |text: String| Instructions::new(text).is_ok();
+        assert!(ok("a".repeat(limits::INSTRUCTIONS)));
+        assert!(!ok("a".repeat(limits::INSTRUCTIONS + 1)));
+        assert!(ok("\u{1}".repeat((limits::INSTRUCTIONS_JSON - 2) / 6)));
+        assert!(!ok("\u{1}".repeat((limits::INSTRUCTIONS_JSON - 2) / 6 + 1)));
+        assert!(!ok(String::new()) && !ok("a\0b".to_owned()));
+    }
+
+    #[test]
+    fn the_length_of_json_is_that_which_is_written() {
+        for c in (0..0x100).filter_map(char::from_u32).chain(['\u{2028}', '終', '\u{1f600}']) {
+            let text = c.to_string();
+            assert_eq!(json_len(&text), serde_json::to_string(&text).unwrap().len(), "{c:?}");
+        }
+    }
 
     #[test]
     fn paths_are_judged_by_component() {

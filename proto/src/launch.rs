@@ -3,11 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AbsolutePath, ConversationId, ModelName, Secret, SessionId, UnixUser};
+use crate::ids::{
+    AbsolutePath, ConversationId, Instructions, ModelName, Secret, SessionId, UnixUser,
+};
 use crate::spawn::{PermissionMode, TerminalSize};
 
 /// launch refuses a plan of another version.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Everything that launch does, as decided by policy. It judges nothing itself.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,8 @@ pub struct Plan {
     pub model: Option<ModelName>,
     pub allowed_tools: Vec<String>,
     pub hooks: bool,
+    /// Behind the CLI's own system prompt.
+    pub instructions: Option<Instructions>,
     /// A workspace's own settings, hooks and MCP servers run code without asking.
     pub trust_project_settings: bool,
     /// Variables of policy, beside those that launch always sets.

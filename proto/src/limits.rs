@@ -2,9 +2,18 @@
 
 use std::time::Duration;
 
-/// Bytes of one packet between frontd and spawnd. A spawn request is under 6 KiB (two paths of
-/// at most 4 KiB); the rest is room for a page of `list`. Far under the socket's 208 KiB buffer.
+/// Bytes of one packet between frontd and spawnd: room for a page of `list`, and for a spawn
+/// request with [`INSTRUCTIONS_JSON`]. Far under the socket's 208 KiB buffer.
 pub const SPAWN_PACKET: usize = 64 * 1024;
+
+/// Bytes of text that a session may be started with: about 12,000 tokens, which every request to
+/// the model then repeats.
+pub const INSTRUCTIONS: usize = 48 * 1024;
+
+/// Bytes of the same as a JSON string, quotes included. The rest of a spawn request is under 10 KiB
+/// (one path of [`PATH`] bytes that may double when escaped, and names), so that the whole always
+/// fits into [`SPAWN_PACKET`].
+pub const INSTRUCTIONS_JSON: usize = SPAWN_PACKET - 10 * 1024;
 
 /// Bytes of one frame on the bridge: a message of [`MESSAGE_TEXT`] bytes may double when escaped.
 pub const BRIDGE_FRAME: usize = 1024 * 1024;
@@ -15,6 +24,26 @@ pub const MESSAGE_TEXT: usize = 512 * 1024;
 
 /// Bytes of one hook body that the hook process reads; a longer one is cut and marked so.
 pub const HOOK_BODY: usize = 1024 * 1024;
+
+/// Bytes of a tool's input or output, or of a piece of displayed text, in one hook's event. As much
+/// as a person reads of it; escaped it may take six times that, still well within a frame.
+pub const HOOK_TEXT: usize = 64 * 1024;
+
+/// Files of one message: twice what people attach, and each becomes three attributes of its tag.
+pub const FILES: usize = 8;
+
+/// Bytes of one file of a message: what the model's service takes of a picture or PDF is less.
+pub const FILE_BYTES: u64 = 20 * 1024 * 1024;
+
+/// Bytes of a file in one frame: in base64 two thirds of [`BRIDGE_FRAME`], so that the rest of the
+/// frame fits, and a ping is never behind more than one.
+pub const FILE_CHUNK: usize = 512 * 1024;
+
+/// Bytes of a file's name: NAME_MAX of Linux.
+pub const FILE_NAME: usize = 255;
+
+/// Bytes of a media type: RFC 6838 gives type and subtype 127 each.
+pub const MEDIA_TYPE: usize = 255;
 
 /// Frames that channel keeps until frontd acknowledges them; with [`OUTBOX_BYTES`] the bound on
 /// its memory while frontd is away.
@@ -46,3 +75,7 @@ pub const RECEIPT_WITHIN: Duration = Duration::from_secs(15);
 
 /// The reply tool waits this long for frontd's verdict before it answers "queued".
 pub const VERDICT_WITHIN: Duration = Duration::from_secs(2);
+
+/// The CLI writes a turn's last message into its transcript 100 to 250 ms after it was said; a
+/// turn's exact tokens are looked for this long after its end.
+pub const USAGE_WITHIN: Duration = Duration::from_millis(500);

@@ -7,10 +7,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AbsolutePath, ConversationId, ModelName, Secret, SessionId, UnixUser};
+use crate::ids::{
+    AbsolutePath, ConversationId, Instructions, ModelName, Secret, SessionId, UnixUser,
+};
 
 /// Both sides must name the same version.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What frontd may send.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +53,8 @@ pub struct Spawn {
     pub terminal: TerminalSize,
     /// Shall claude's hooks report to channel? Without them a turn ends at its final reply.
     pub hooks: bool,
+    /// Behind the CLI's own system prompt, for as long as this process lives.
+    pub instructions: Option<Instructions>,
     pub secret: Secret,
 }
 
@@ -187,7 +191,7 @@ pub enum RefusalCode {
     NoSession,
     /// Policy does not name this user, or the account may not run sessions.
     UserNotAllowed,
-    /// Policy does not allow this permission mode or model to that user.
+    /// Policy does not allow this permission mode or model, or any instructions, to that user.
     NotAllowed,
     /// The user's policy demands a proof, and the one that came (or none) is not it.
     NotProved,

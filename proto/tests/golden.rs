@@ -8,10 +8,11 @@
 
 use std::path::PathBuf;
 
-use proto::bridge::{self, ChannelState, Event, Hello, Meta, ReplyRefusal, TokenUsage};
-use proto::hook::HookEvent;
+use proto::bridge::{self, ChannelState, Event, FileRef, Hello, Meta, ReplyRefusal, TokenUsage};
+use proto::hook::{Excerpt, HookBody, HookEvent};
 use proto::ids::{
-    AbsolutePath, ConversationId, MessageId, ModelName, Secret, Seq, SessionId, UnixUser,
+    AbsolutePath, ConversationId, FileId, Instructions, MessageId, ModelName, Secret, Seq,
+    SessionId, UnixUser,
 };
 use proto::launch::{Bridge, Demand, Identity, Lifetime, Limits, Plan, Record, Sandbox};
 use proto::spawn::{
@@ -50,6 +51,10 @@ fn message_id() -> MessageId {
     MessageId::new("m-0001").unwrap()
 }
 
+fn instructions() -> Instructions {
+    Instructions::new("Answer in \"French\".\n".to_owned()).unwrap()
+}
+
 fn usage() -> Usage {
     Usage { user_micros: 1_500_000, system_micros: 250_000, max_rss_kib: 228_352 }
 }
@@ -62,7 +67,7 @@ fn meta() -> Meta {
     }
 }
 
-fn spawn_call() -> Call {
+fn spawn_call(instructions: Option<Instructions>) -> Call {
     Call::Spawn(Box::new(Spawn {
         session: session(),
         conversation: conversation(),
@@ -73,6 +78,7 @@ fn spawn_call() -> Call {
         model: Some(ModelName::new("opus[1m]").unwrap()),
         terminal: TerminalSize::new(40, 120).unwrap(),
         hooks: true,
+        instructions,
         secret: secret(),
     }))
 }
@@ -81,7 +87,8 @@ fn to_spawnd() -> Vec<(&'static str, spawn::FromFrontd)> {
     let request = |call| spawn::FromFrontd::Request { id: 7, call };
     vec![
         ("hello", spawn::FromFrontd::Hello { version: spawn::VERSION }),
-        ("spawn", request(spawn_call())),
+        ("spawn", request(spawn_call(None))),
+        ("spawn_told", request(spawn_call(Some(instructions())))),
         ("signal_term", request(Call::Signal { session: session(), signal: Signal::Term })),
         ("signal_int", request(Call::Signal { session: session(), signal: Signal::Int })),
         ("signal_kill", request(Call::Signal { session: session(), signal: Signal::Kill })),
@@ -133,7 +140,12 @@ fn from_spawnd() -> Vec<(&'static str, FromSpawnd)> {
     ]
 }
 
+fn file_id() -> FileId {
+    FileId::new("f-0001").unwrap()
+}
+
 fn hello(state: ChannelState, last_message_id: Option<MessageId>) -> bridge::FromChannel {
+    let idle = last_message_id.is_some();
     bridge::FromChannel::Hello(Hello {
         version: bridge::VERSION,
         openclaw_session: session(),
@@ -142,6 +154,7 @@ fn hello(state: ChannelState, last_message_id: Option<MessageId>) -> bridge::Fro
         token: secret(),
         state,
         last_message_id,
+        idle,
     })
 }
 
@@ -150,6 +163,23 @@ fn from_channel() -> Vec<(&'static str, bridge::FromChannel)> {
     let event = |event| FromChannel::Event { seq: Seq(3), event };
     let hook = |hook| event(Event::Hook(hook));
     let (tool_name, tool_use_id) = ("Bash".to_owned(), Some("toolu_01".to_owned()));
+    let input = Excerpt::of(r#"{"command":"echo hi"}"#);
+    let tokens = TokenUsage {
+        input_tokens: 3,
+        output_tokens: 9,
+        cache_read_input_tokens: 12_000,
+        cache_creation_input_tokens: 800,
+    };
+    let usage = |exact| event(Event::Usage { message_id: message_id(), usage: tokens, exact });
+    let permission = |tool_name: &str, allowed: bool, reason: &str| {
+        hook(HookEvent::PermissionRequest {
+            tool_name: tool_name.to_owned(),
+            tool_use_id: (!allowed).then(|| "toolu_01".to_owned()),
+            input: input.clone(),
+            allowed,
+            reason: reason.to_owned(),
+        })
+    };
     let reply = |content: &str, last, message_id| {
         event(Event::Reply { content: content.to_owned(), r#final: last, message_id })
     };
@@ -165,15 +195,9 @@ fn from_channel() -> Vec<(&'static str, bridge::FromChannel)> {
         ("reply", reply("half \u{1f600}\n", false, None)),
         ("reply_final", reply("done", true, Some(message_id()))),
         ("idle", event(Event::Idle {})),
-        (
-            "usage",
-            event(Event::Usage(TokenUsage {
-                input_tokens: 3,
-                output_tokens: 9,
-                cache_read_input_tokens: 12_000,
-                cache_creation_input_tokens: 800,
-            })),
-        ),
+        ("usage", usage(false)),
+        ("usage_exact", usage(true)),
+        ("file_get", FromChannel::FileGet { id: file_id(), offset: 524_288 }),
         ("hook_session_start", hook(HookEvent::SessionStart {})),
         (
             "hook_user_prompt_submit",
@@ -184,13 +208,43 @@ fn from_channel() -> Vec<(&'static str, bridge::FromChannel)> {
             hook(HookEvent::PreToolUse {
                 tool_name: tool_name.clone(),
                 tool_use_id: tool_use_id.clone(),
+                input: input.clone(),
             }),
         ),
         (
             "hook_post_tool_use",
-            hook(HookEvent::PostToolUse { tool_name: tool_name.clone(), tool_use_id: None }),
+            hook(HookEvent::PostToolUse {
+                tool_name: tool_name.clone(),
+                tool_use_id,
+                output: Excerpt::of(r#"{"stdout":"hi","stderr":""}"#),
+                is_error: false,
+                duration_ms: Some(61),
+            }),
         ),
-        ("hook_permission_request", hook(HookEvent::PermissionRequest { tool_name })),
+        (
+            "hook_post_tool_use_failed",
+            hook(HookEvent::PostToolUse {
+                tool_name,
+                tool_use_id: None,
+                output: Excerpt { text: "\"Exit code 3\\n".to_owned(), cut: true },
+                is_error: true,
+                duration_ms: None,
+            }),
+        ),
+        ("hook_permission_denied", permission("Bash", false, "permission_mode is plan")),
+        ("hook_permission_allowed", permission("mcp__synthesis__reply", true, "our own tool")),
+        (
+            "hook_message_display",
+            hook(HookEvent::MessageDisplay {
+                turn: Some(message_id()),
+                message_id: "db6006d8-73ea-4139-9796-33f3a11b8654".to_owned(),
+                index: 2,
+                delta: Excerpt::of("Using the tool. "),
+                r#final: true,
+            }),
+        ),
+        ("hook_compacting", hook(HookEvent::Compacting {})),
+        ("hook_compacted", hook(HookEvent::Compacted {})),
         (
             "hook_stop",
             hook(HookEvent::Stop {
@@ -211,9 +265,23 @@ fn from_channel() -> Vec<(&'static str, bridge::FromChannel)> {
 fn to_channel() -> Vec<(&'static str, bridge::FromFrontd)> {
     use bridge::FromFrontd;
     let ack = |refused| FromFrontd::Ack { seq: Seq(3), refused };
+    let inbound =
+        |files| FromFrontd::Inbound { content: "Say hello".to_owned(), meta: meta(), files };
+    let file = FileRef {
+        id: file_id(),
+        name: "my \"cat\".png".to_owned(),
+        media_type: "image/png".to_owned(),
+        bytes: 4,
+    };
     vec![
         ("hello_ack", FromFrontd::HelloAck { version: bridge::VERSION, received: Seq(0) }),
-        ("inbound", FromFrontd::Inbound { content: "Say hello".to_owned(), meta: meta() }),
+        ("inbound", inbound(Vec::new())),
+        ("inbound_files", inbound(vec![file])),
+        (
+            "file",
+            FromFrontd::File { id: file_id(), offset: 0, data: "iVBORw==".to_owned(), last: true },
+        ),
+        ("no_file", FromFrontd::NoFile { id: file_id() }),
         ("ack", ack(None)),
         ("ack_closed", ack(Some(ReplyRefusal::Closed))),
         ("ack_foreign", ack(Some(ReplyRefusal::Foreign))),
@@ -274,6 +342,7 @@ fn plan() -> Plan {
         model: None,
         allowed_tools: vec!["Read".to_owned(), "mcp__synthesis__*".to_owned()],
         hooks: true,
+        instructions: None,
         trust_project_settings: false,
         environment: vec![("LANG".to_owned(), "C.UTF-8".to_owned())],
         lifetime: Lifetime::OutlivesSpawnd,
@@ -296,6 +365,7 @@ fn plans() -> Vec<(&'static str, Plan)> {
     let full = Plan {
         config_dir: Some(path("/var/lib/synthesis/users/alice")),
         model: Some(ModelName::new("sonnet").unwrap()),
+        instructions: Some(instructions()),
         ..plan()
     };
     vec![("plan", plan()), ("plan_full", full)]
@@ -509,7 +579,7 @@ fn the_first_version_tolerates_unknown_fields_and_takes_a_reply_for_final() {
 #[test]
 fn a_field_of_a_checked_type_is_checked_on_the_wire() {
     let place = |pointer: &str, value: Value| {
-        let mut call = serde_json::to_value(spawn_call()).unwrap();
+        let mut call = serde_json::to_value(spawn_call(None)).unwrap();
         *call.pointer_mut(pointer).unwrap() = value;
         serde_json::from_value::<Call>(call)
     };
@@ -527,6 +597,9 @@ fn a_field_of_a_checked_type_is_checked_on_the_wire() {
         ("/spawn/terminal/columns", json!(65_536)),
         ("/spawn/secret", json!("short")),
         ("/spawn/permission_mode", json!("default")),
+        ("/spawn/instructions", json!("")),
+        ("/spawn/instructions", json!("a\0b")),
+        ("/spawn/instructions", json!("a".repeat(proto::limits::INSTRUCTIONS + 1))),
     ] {
         assert!(place(pointer, value.clone()).is_err(), "{pointer} = {value}");
     }
@@ -553,14 +626,24 @@ fn a_packet_over_the_limit_is_refused_before_it_is_parsed() {
 
 #[test]
 fn the_largest_request_fits_in_a_packet() {
-    // Backslashes double in JSON: the longest form that a path can take.
-    let long = path(&format!("/{}", "\\".repeat(proto::limits::PATH - 1)));
-    let Call::Spawn(mut spawn) = spawn_call() else { panic!() };
-    spawn.workspace = long;
-    spawn.user = UnixUser::new("u".repeat(32)).unwrap();
-    spawn.model = Some(ModelName::new("m".repeat(128)).unwrap());
-    let request = spawn::FromFrontd::Request { id: u64::MAX, call: Call::Spawn(spawn) };
-    assert!(spawn::encode(&request).len() <= proto::limits::SPAWN_PACKET);
+    use proto::limits::{INSTRUCTIONS, INSTRUCTIONS_JSON, PATH, SPAWN_PACKET};
+    let doubled = "\\".repeat(INSTRUCTIONS_JSON / 2 - 1);
+    let controls = "\u{1}".repeat(INSTRUCTIONS_JSON / 6 - 1);
+    let mixed = format!("{}{}", "a".repeat(INSTRUCTIONS - 3000), "\n".repeat(3000));
+    for longest in ["a".repeat(INSTRUCTIONS), doubled, controls, mixed] {
+        let instructions = Instructions::new(longest).unwrap();
+        let Call::Spawn(mut spawn) = spawn_call(Some(instructions)) else { panic!() };
+        // Backslashes double in JSON: the longest form that a path can take.
+        spawn.workspace = path(&format!("/{}", "\\".repeat(PATH - 1)));
+        spawn.user = UnixUser::new("u".repeat(32)).unwrap();
+        spawn.model = Some(ModelName::new("m".repeat(128)).unwrap());
+        spawn.permission_mode = PermissionMode::BypassPermissions;
+        spawn.terminal = TerminalSize::new(500, 500).unwrap();
+        spawn.hooks = false;
+        let request = spawn::FromFrontd::Request { id: u64::MAX, call: Call::Spawn(spawn) };
+        let length = spawn::encode(&request).len();
+        assert!(length <= SPAWN_PACKET, "{length}");
+    }
 }
 
 #[test]
@@ -577,7 +660,7 @@ fn a_full_page_of_the_list_fits_in_a_packet() {
 #[test]
 fn a_message_at_its_limit_fits_in_a_frame() {
     let frame = |content: String| {
-        let message = bridge::FromFrontd::Inbound { content, meta: meta() };
+        let message = bridge::FromFrontd::Inbound { content, meta: meta(), files: Vec::new() };
         serde_json::to_vec(&message).unwrap().len()
     };
     let text =
@@ -587,6 +670,71 @@ fn a_message_at_its_limit_fits_in_a_frame() {
     // measures the encoded frame, not the text alone.
     let escaped = "\n".repeat(proto::limits::MESSAGE_TEXT);
     assert!(frame(escaped) > proto::limits::BRIDGE_FRAME);
+}
+
+#[test]
+fn a_piece_of_a_file_at_its_limit_fits_in_a_frame() {
+    let data = "A".repeat(proto::limits::FILE_CHUNK.div_ceil(3) * 4);
+    let id = FileId::new("f".repeat(64)).unwrap();
+    let piece = bridge::FromFrontd::File { id, offset: u64::MAX, data, last: true };
+    assert!(serde_json::to_vec(&piece).unwrap().len() <= proto::limits::BRIDGE_FRAME);
+}
+
+#[test]
+fn the_longest_hook_fits_in_a_frame() {
+    // The longest escape is that of a control character: six bytes for one.
+    let event = HookEvent::PreToolUse {
+        tool_name: "\u{1}".repeat(256),
+        tool_use_id: Some("\u{1}".repeat(256)),
+        input: Excerpt::of("\u{1}".repeat(proto::limits::HOOK_TEXT + 1)),
+    };
+    let event = bridge::FromChannel::Event { seq: Seq(u64::MAX), event: Event::Hook(event) };
+    assert!(serde_json::to_vec(&event).unwrap().len() <= proto::limits::BRIDGE_FRAME);
+}
+
+#[test]
+fn an_excerpt_is_cut_between_characters_and_says_so() {
+    let limit = proto::limits::HOOK_TEXT;
+    let whole = Excerpt::of("x".repeat(limit));
+    assert!(!whole.cut && whole.text.len() == limit);
+    let cut = Excerpt::of(format!("{}\u{1f600}", "x".repeat(limit - 1)));
+    assert!(cut.cut && cut.text.len() == limit - 1);
+}
+
+// ---- what the CLI tells its hooks ----------------------------------------------------------------
+
+#[test]
+fn a_tools_input_and_output_are_kept_as_the_cli_wrote_them() {
+    let read = |text: &str| serde_json::from_str::<HookBody>(text).unwrap();
+    let body = r#"{"hook_event_name":"PreToolUse","tool_name":"Bash","tool_use_id":"t",
+        "tool_input":{"z":1.50,"a":"\u00e9"},"effort":{"level":"medium"}}"#;
+    let input = Excerpt::of(r#"{"z":1.50,"a":"\u00e9"}"#);
+    let (tool_name, tool_use_id) = ("Bash".to_owned(), Some("t".to_owned()));
+    assert_eq!(read(body), HookBody::PreToolUse { tool_name, tool_use_id, input });
+    for (body, text, was_failure) in [
+        (r#"{"hook_event_name":"PostToolUse","tool_name":"B","tool_response":[1]}"#, "[1]", false),
+        (
+            r#"{"hook_event_name":"PostToolUseFailure","tool_name":"B","error":"no"}"#,
+            "\"no\"",
+            true,
+        ),
+        (r#"{"hook_event_name":"PostToolUse","tool_name":"B"}"#, "", false),
+    ] {
+        let HookBody::PostToolUse { output, failed, .. } = read(body) else { panic!("{body}") };
+        assert_eq!((output.text.as_str(), failed), (text, was_failure));
+    }
+}
+
+#[test]
+fn a_hook_without_what_it_is_about_is_broken_and_an_unknown_one_is_not() {
+    refused::<HookBody>(&[
+        r#"{"hook_event_name":"PreToolUse"}"#,
+        r#"{"hook_event_name":"MessageDisplay","message_id":"m"}"#,
+        r#"{"hook_event_name":"Stop","prompt_id":1}"#,
+        r#"{"tool_name":"Bash"}"#,
+    ]);
+    let body = r#"{"hook_event_name":"Notification","message":"hi"}"#;
+    assert_eq!(serde_json::from_str::<HookBody>(body).unwrap(), HookBody::Other);
 }
 
 // ---- helpers -----------------------------------------------------------------------------------
@@ -656,6 +804,8 @@ mod every_variant_is_classified {
         match sent {
             bridge::FromFrontd::HelloAck { .. }
             | bridge::FromFrontd::Inbound { .. }
+            | bridge::FromFrontd::File { .. }
+            | bridge::FromFrontd::NoFile { .. }
             | bridge::FromFrontd::Ack { .. }
             | bridge::FromFrontd::AwaitIdle {}
             | bridge::FromFrontd::Ping {} => {}
@@ -664,19 +814,23 @@ mod every_variant_is_classified {
             bridge::FromChannel::Hello(_)
             | bridge::FromChannel::Registered {}
             | bridge::FromChannel::Skipped { .. }
+            | bridge::FromChannel::FileGet { .. }
             | bridge::FromChannel::Pong {} => {}
             bridge::FromChannel::Event { event, .. } => match event {
                 Event::Received { .. }
                 | Event::Missed { .. }
                 | Event::Reply { .. }
                 | Event::Idle {}
-                | Event::Usage(_) => {}
+                | Event::Usage { .. } => {}
                 Event::Hook(hook) => match hook {
                     HookEvent::SessionStart {}
                     | HookEvent::UserPromptSubmit { .. }
                     | HookEvent::PreToolUse { .. }
                     | HookEvent::PostToolUse { .. }
                     | HookEvent::PermissionRequest { .. }
+                    | HookEvent::MessageDisplay { .. }
+                    | HookEvent::Compacting {}
+                    | HookEvent::Compacted {}
                     | HookEvent::Stop { .. }
                     | HookEvent::StopFailure { .. } => {}
                 },

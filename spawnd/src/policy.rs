@@ -126,6 +126,9 @@ pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Judgement
     {
         return Err(Refusal::Model { user: user.clone(), model: model.clone() });
     }
+    if request.instructions.is_some() && !rule.instructions {
+        return Err(Refusal::Instructions(user.clone()));
+    }
     let place = place(rule, user, &account, &request.workspace).ok_or_else(|| {
         Refusal::Workspace { user: user.clone(), workspace: request.workspace.clone() }
     })?;
@@ -174,6 +177,7 @@ fn plan(policy: &Policy, request: &Spawn, rule: &Rule, facts: &Facts, judged: Ju
         model: request.model.clone(),
         allowed_tools: rule.allowed_tools.0.iter().map(|tool| tool.0.clone()).collect(),
         hooks: request.hooks,
+        instructions: request.instructions.clone(),
         trust_project_settings: rule.trust_project_settings,
         environment: environment.map(|(name, value)| (name.0.clone(), value.0.clone())).collect(),
         lifetime: match policy.config.scopes {

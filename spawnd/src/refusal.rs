@@ -33,6 +33,8 @@ pub enum Refusal {
     Mode { user: UnixUser, mode: PermissionMode },
     #[error("user {user} may not use model {model}")]
     Model { user: UnixUser, model: ModelName },
+    #[error("user {0} may not be given instructions")]
+    Instructions(UnixUser),
     #[error("workspace {workspace} is outside the roots of user {user}")]
     Workspace { user: UnixUser, workspace: AbsolutePath },
     #[error("policy names no claude")]
@@ -74,7 +76,9 @@ impl Refusal {
                 RefusalCode::UserNotAllowed
             }
             Self::NotProved(_) => RefusalCode::NotProved,
-            Self::Mode { .. } | Self::Model { .. } => RefusalCode::NotAllowed,
+            Self::Mode { .. } | Self::Model { .. } | Self::Instructions(_) => {
+                RefusalCode::NotAllowed
+            }
             Self::Workspace { .. } => RefusalCode::WorkspaceNotAllowed,
             Self::ClaudeNotFound => RefusalCode::ClaudeMissing,
             Self::Unrecorded => RefusalCode::AuditUnavailable,

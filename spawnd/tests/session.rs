@@ -12,7 +12,7 @@ use std::path::Path;
 use common::{Daemon, Place, Terminal, Watched, fresh_conversation, is_root, path, user};
 use nix::sys::signal::Signal as Unix;
 use nix::unistd::User;
-use proto::ids::{ModelName, UnixUser};
+use proto::ids::{Instructions, ModelName, UnixUser};
 use proto::spawn::{
     Answer, Call, Event, ExitCause, ListedState, PermissionMode, RefusalCode, Signal,
 };
@@ -108,6 +108,32 @@ fn claude_finds_the_agreed_world() {
     assert!(read("settings.json").contains("/bin/true' hook Stop"));
     let frontd_uid = nix::unistd::geteuid();
     assert!(read("mcp.json").contains(&format!("\"SYNTHESIS_FRONTD_UID\":\"{frontd_uid}\"")));
+}
+
+#[test]
+fn instructions_are_a_file_that_is_the_users_alone() {
+    let (daemon, mut client) = Daemon::paired(Place::new());
+    daemon.act(
+        "printf '%s\\n' \"$@\" > args.txt; env > env.txt; f=\"$TMPDIR/../instructions\"
+         cp \"$f\" . ; stat -c '%a %u' \"$f\" > mode.txt; echo done; exec cat",
+    );
+    let text = "Answer in \"French\".\n\u{1b}[2J 終\n";
+    let mut request = daemon.request();
+    request.instructions = Instructions::new(text.to_owned()).ok();
+    client.spawn(&request).terminal.line("done");
+    let read = |name: &str| fs::read_to_string(daemon.place.workspace().join(name)).unwrap();
+    assert_eq!(read("instructions"), text);
+    assert_eq!(read("mode.txt").trim(), format!("600 {}", session_uid()));
+    let args: Vec<String> = read("args.txt").lines().map(str::to_owned).collect();
+    let named = |pair: &[String]| {
+        pair[0] == "--append-system-prompt-file" && pair[1].ends_with("/instructions")
+    };
+    assert!(args.windows(2).any(named), "{args:?}");
+    assert!(!read("args.txt").contains("French") && !read("env.txt").contains("French"));
+    // The next one is told nothing.
+    daemon.act("ls \"$TMPDIR/..\" > files.txt; echo done; exec cat");
+    client.spawn(&daemon.request()).terminal.line("done");
+    assert!(!read("files.txt").contains("instructions"), "{}", read("files.txt"));
 }
 
 #[test]

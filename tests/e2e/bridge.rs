@@ -33,9 +33,9 @@ async fn session() -> Session {
 impl Session {
     fn hello(&self) -> Value {
         json!({
-            "type": "hello", "version": 2, "openclaw_session": self.id,
+            "type": "hello", "version": 3, "openclaw_session": self.id,
             "claude_session": self.conversation, "pid": 1, "token": self.token,
-            "state": "registered", "last_message_id": null,
+            "state": "registered", "last_message_id": null, "idle": true,
         })
     }
 
@@ -71,7 +71,8 @@ async fn broken_first_frames_close_only_their_connection() {
     let outcome = session.first_frame(true, "big", "2000000").await;
     assert!(["closed 4001", "dropped"].contains(&&*outcome), "{outcome}");
     let mut old = session.hello();
-    old["version"] = json!(1);
+    old["version"] = json!(2);
+    old.as_object_mut().unwrap().remove("idle");
     assert_eq!(session.first_frame(true, "text", &old.to_string()).await, "closed 4002");
     session.still_works().await;
 }

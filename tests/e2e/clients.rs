@@ -65,13 +65,22 @@ async fn run(mut script: Command, options: Options, checks: &[&str]) {
 }
 
 fn python() -> Option<Command> {
-    let python = installed("SYNTHESIS_TEST_PYTHON")?;
-    Some(interpreter(&python, "openai_client.py"))
+    python_script("openai_client.py")
 }
 
 fn node() -> Option<Command> {
+    node_script("openai_client.js")
+}
+
+/// A script of `clients/` with the official Python client; `None` skips.
+pub(crate) fn python_script(script: &str) -> Option<Command> {
+    Some(interpreter(&installed("SYNTHESIS_TEST_PYTHON")?, script))
+}
+
+/// A script of `clients/` with the official packages of npm; `None` skips.
+pub(crate) fn node_script(script: &str) -> Option<Command> {
     let modules = installed("SYNTHESIS_TEST_NODE_PATH")?;
-    let mut node = interpreter(Path::new("node"), "openai_client.js");
+    let mut node = interpreter(Path::new("node"), script);
     node.env("NODE_PATH", modules);
     Some(node)
 }

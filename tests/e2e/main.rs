@@ -3,11 +3,31 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is its job")]
 
+mod attachments;
 mod bad_input;
 mod bridge;
 mod clients;
+mod disconnect;
+mod ephemeral;
+mod held;
+mod history;
+mod instructions;
+mod kill_matrix;
 mod lifecycle;
+mod narrative;
+mod queue;
 mod real_cli;
+mod real_session;
+mod responses;
+mod restart;
+mod restart_runs;
+mod retries;
+mod runs;
 mod sessions;
+mod sessions_api;
 mod start;
+mod store;
+mod streams;
 mod turns;
+mod ui_chat;
+mod witness;

@@ -63,6 +63,25 @@ async fn a_text_only_turn_and_a_tool_turn() {
     assert!(answer.contains(&server.session_uid.to_string()), "{answer}");
 }
 
+/// Its own tools ask for leave in plan mode, and nobody could give it.
+#[tokio::test]
+async fn a_plan_mode_session_answers_and_a_denied_tool_does_not_hang() {
+    let Some(real) = real(|_| (), "[session]\npermission_mode = \"plan\"\n").await else { return };
+    let server = &real.server;
+    let session = server.client.session("plan");
+    assert_eq!(session.chat("one").await.content(), "You said: one");
+    let tool = r#"USE_TOOL Write {"file_path":"/tmp/x","content":"y"}"#;
+    let stream = session.stream(tool).await;
+    let run = stream.run.clone();
+    let answer = stream.deltas().await.unwrap().concat();
+    assert!(!answer.is_empty());
+    let events = session.events(&run).await;
+    assert_eq!(super::witness::outcome(&events), "completed", "{events:?}");
+    let answers = super::witness::of_type(&events, "permission-resolved");
+    assert!(answers.iter().all(|answer| answer["allowed"] == false), "{answers:?}");
+    assert_eq!(session.chat("two").await.content(), "You said: two");
+}
+
 #[tokio::test]
 async fn an_interrupted_turn_ends_and_the_next_one_works() {
     let Some(real) = real(|_| (), "").await else { return };

@@ -89,6 +89,7 @@ async fn text_parts_are_one_message_and_the_short_route_and_a_query_work() {
 #[tokio::test]
 async fn only_what_is_new_is_sent() {
     let server = Server::start(Options::default()).await;
+    assert_eq!(server.client.chat("old").await.content(), "echo: old");
     let body = json!({ "messages": [
         { "role": "system", "content": "be kind" },
         { "role": "user", "content": "old" },
@@ -192,7 +193,7 @@ async fn an_aborted_run_ends_and_the_session_goes_on() {
     assert_eq!(server.client.post(&path, &json!({})).await.status, 202);
     let rest = stream.all().await.unwrap();
     assert_eq!(rest.last().map(String::as_str), Some("[DONE]"));
-    assert_eq!(server.client.post(&path, &json!({})).await.status, 404);
+    assert_eq!(server.client.post(&path, &json!({})).await.status, 409);
     assert_eq!(session.chat("after").await.content(), "echo: after");
     assert_eq!(server.claudes().len(), 1, "the same claude");
 }

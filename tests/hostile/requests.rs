@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use proto::ids::{SessionId, UnixUser};
+use proto::ids::{Instructions, SessionId, UnixUser};
 use proto::spawn::{Answer, Call, FromFrontd, Proof, RefusalCode, Signal, Spawn, encode};
 use tests::harness::have_root;
 use tests::harness::seqpacket::Incoming;
@@ -54,6 +54,28 @@ fn modes_and_models_outside_policy_are_refused() {
     request.permission_mode = proto::spawn::PermissionMode::Plan;
     request.model = Some(proto::ids::ModelName::new("sonnet").unwrap());
     assert_eq!(stage.client.spawn(&request).unwrap_err().0, RefusalCode::NotAllowed);
+}
+
+#[test]
+fn instructions_are_policys_to_allow_and_stand_in_no_record() {
+    if !have_root() {
+        return;
+    }
+    let users = vec![User::nobody(), User::other().with("instructions = true")];
+    let mut stage = Stage::new(Settings { users: users.clone(), ..Settings::default() });
+    let asked = |stage: &mut Stage, user: &User| {
+        let workspace = stage.workspace(user);
+        let mut request = stage.daemon.request_of(user, &workspace);
+        request.instructions = Instructions::new("between us two\n".to_owned()).ok();
+        stage.client.spawn(&request)
+    };
+    let [not_told, told] = &users[..] else { panic!() };
+    assert_eq!(asked(&mut stage, not_told).unwrap_err().0, RefusalCode::NotAllowed);
+    let started = asked(&mut stage, told).unwrap();
+    let log = stage.daemon.place.log();
+    assert!(log.contains("may not be given instructions"), "{log}");
+    assert!(log.contains(&format!("session {} allowed", started.session)), "{log}");
+    assert!(!log.contains("between us"), "{log}");
 }
 
 /// The code with which a workspace of the first user is refused.

@@ -58,8 +58,8 @@ done
 # looks like one (a request's field, a header) belongs into the docs as well.
 codes=$(
     strings '[a-z]+(_[a-z]+)+' frontd/src/http/error.rs frontd/src/http/guard.rs frontd/src/http/router.rs \
-        $(find frontd/src/http/routes frontd/src/http/chat_request -name '*.rs' ! -name tests.rs) \
-        frontd/src/http/chat_request.rs frontd/src/identity.rs frontd/src/session/diagnosis.rs
+        $(find frontd/src/http frontd/src/ask -name '*.rs' ! -name tests.rs) \
+        frontd/src/run/failure.rs frontd/src/identity.rs frontd/src/session/diagnosis.rs
     without_tests frontd/src/http/error.rs | grep -oE 'StatusCode::[A-Z_]+, "[a-z]+"' | sed 's/.*"\(.*\)"/\1/'
 )
 [ "$(echo "$codes" | wc -l)" -gt 20 ] || fail "hardly any error code found in frontd/src"

@@ -1,7 +1,10 @@
-# Sourced after claude.sh: `official_clients` installs the official OpenAI clients below
-# target/clients and says by SYNTHESIS_TEST_PYTHON and SYNTHESIS_TEST_NODE_PATH where they are.
+# Sourced after claude.sh: `official_clients` installs the official OpenAI clients and the AI SDK
+# below target/clients and says by SYNTHESIS_TEST_PYTHON and SYNTHESIS_TEST_NODE_PATH where they are.
 OPENAI_PYTHON_VERSION=3.52.0
 OPENAI_NODE_VERSION=7.55.0
+# Each as a package of its own, `ai-VERSION`: the first and the latest of every major version that
+# reads UI message streams, for they differ in what they refuse (tests/e2e/streams.rs has the list).
+AI_SDK_VERSIONS="5.0.0 5.0.277 6.0.0 6.0.326 7.0.173"
 
 # Both are tried even when the first fails.
 official_clients() {
@@ -43,17 +46,28 @@ is_python_client() {
 
 node_client() {
     clients_modules="$PWD/target/clients/node/node_modules"
-    if ! is_node_client "$clients_modules"; then
+    if ! are_node_clients "$clients_modules"; then
         need_npm || return 1
-        echo "installing openai@$OPENAI_NODE_VERSION below target/clients" >&2
+        clients_ai=
+        for version in $AI_SDK_VERSIONS; do
+            clients_ai="$clients_ai ai-$version@npm:ai@$version"
+        done
+        echo "installing openai@$OPENAI_NODE_VERSION and ai $AI_SDK_VERSIONS below target/clients" >&2
+        # shellcheck disable=SC2086 # one argument for each version
         npm install --silent --no-audit --no-fund --prefix target/clients/node \
-            "openai@$OPENAI_NODE_VERSION" >&2 || return 1
-        is_node_client "$clients_modules" || return 1
+            "openai@$OPENAI_NODE_VERSION" $clients_ai >&2 || return 1
+        are_node_clients "$clients_modules" || return 1
     fi
     export SYNTHESIS_TEST_NODE_PATH="$clients_modules"
 }
 
-is_node_client() {
-    [ "$(node -p 'require(process.argv[1]).version' "$1/openai/package.json" 2>/dev/null)" \
-        = "$OPENAI_NODE_VERSION" ]
+are_node_clients() {
+    is_node_package "$1/openai" "$OPENAI_NODE_VERSION" || return 1
+    for version in $AI_SDK_VERSIONS; do
+        is_node_package "$1/ai-$version" "$version" || return 1
+    done
+}
+
+is_node_package() {
+    [ "$(node -p 'require(process.argv[1]).version' "$1/package.json" 2>/dev/null)" = "$2" ]
 }

@@ -3,9 +3,13 @@
 //!
 //! A directive stands at the start of a line (blanks and one `[…]` prefix may come before it);
 //! the last such line of the message counts, so that earlier turns given as context do not.
-//! Modifiers (`SLOW`, `FLOOD`, `UTF8`) may stand before one action on the same line.
+//! Modifiers (`SLOW`, `FLOOD`, `UTF8`, `TWICE`, `LATE_LINES`, `LATE_DISPLAY`) may stand before one
+//! action on the same line.
 
 use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 /// Waits and texts longer than this are cut: a typing error must not eat the machine.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
@@ -21,6 +25,12 @@ pub struct Script {
     pub flood_kib: usize,
     /// Multi-byte terminal output, cut inside characters (fake claude only).
     pub utf8: bool,
+    /// Run each hook of the turn twice (fake claude only).
+    pub twice: bool,
+    /// Write the turn's last message into the transcript so long after `Stop` (fake claude only).
+    pub late_lines: Duration,
+    /// Tell of the turn's last displayed text only after `Stop` (fake claude only).
+    pub late_display: bool,
     pub action: Action,
 }
 
@@ -35,8 +45,16 @@ pub enum Action {
     TextOnly(String),
     /// Call this tool first, then reply with its result.
     UseTool { name: String, input: String },
+    /// Display a text of so many lines before the reply, one piece each.
+    Display { count: usize, pause: Duration },
+    /// Read the attached files and reply with what they are; the mock model has the first one read
+    /// by the tool for it.
+    Files,
     /// `count` replies, the last of them final, with a pause between them.
     Chunks { count: usize, pause: Duration },
+    /// A tool, one reply, the final reply ([`STAGES`]); a test may hold it in between (fake claude
+    /// only).
+    Stages,
     /// A reply of this many KiB.
     Big { kib: usize },
     /// Begin, and never go on.
@@ -63,8 +81,42 @@ pub enum Action {
     KillChannel,
     /// Reply with claude's own environment.
     EchoEnv,
+    /// Reply with what it was told at its start, behind the CLI's own prompt.
+    EchoInstructions,
+    /// Claim to have used this tool, whatever it is, then reply.
+    ClaimTool(ClaimedTool),
+    /// Condense the context in the turn, then reply.
+    Compact,
     /// Deliver an answer, but never say that the turn began (no `UserPromptSubmit`).
     NoReceipt,
+}
+
+/// A tool call as hooks tell of it; all of it is JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimedTool {
+    pub name: String,
+    pub input: String,
+    pub output: String,
+    pub fails: bool,
+}
+
+/// `{"name": …, "input": …, "output": …, "fails": …}`; with `fails`, `output` is the error's text.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClaimedJson<'a> {
+    name: String,
+    #[serde(borrow)]
+    input: &'a RawValue,
+    #[serde(borrow)]
+    output: &'a RawValue,
+    #[serde(default)]
+    fails: bool,
+}
+
+fn claimed(text: &str) -> Option<ClaimedTool> {
+    let ClaimedJson { name, input, output, fails } = serde_json::from_str(text).ok()?;
+    let [input, output] = [input, output].map(|raw| raw.get().to_owned());
+    Some(ClaimedTool { name, input, output, fails })
 }
 
 /// Reads a message's text.
@@ -110,6 +162,19 @@ fn parse_at(mut text: &str) -> Option<Script> {
                 script.utf8 = true;
                 text = rest;
             }
+            "TWICE" => {
+                script.twice = true;
+                text = rest;
+            }
+            "LATE_LINES" => {
+                let (wait, rest) = number(rest)?;
+                script.late_lines = millis(wait);
+                text = rest;
+            }
+            "LATE_DISPLAY" => {
+                script.late_display = true;
+                text = rest;
+            }
             _ => {
                 script.action = match action(word, rest) {
                     Some(action) => action,
@@ -138,10 +203,17 @@ fn action(word: &str, rest: &str) -> Option<Action> {
             input: r#"{"command":"echo hi","description":"say hi"}"#.to_owned(),
         },
         "CHUNKS" => {
-            let (count, rest) = number(rest)?;
-            let pause = number(rest).map_or(Duration::ZERO, |(value, _)| millis(value));
-            Action::Chunks { count: count.clamp(1, MOST_CHUNKS), pause }
+            let (count, pause) = counted(rest)?;
+            Action::Chunks { count, pause }
         }
+        "STAGES" => Action::Stages,
+        "DISPLAY" => {
+            let (count, pause) = counted(rest)?;
+            Action::Display { count, pause }
+        }
+        "FILES" => Action::Files,
+        "CLAIM_TOOL" => Action::ClaimTool(claimed(line(rest))?),
+        "COMPACT" => Action::Compact,
         "BIG" => Action::Big { kib: first()?.min(BIGGEST_KIB) },
         "HANG" => Action::Hang,
         "API_ERROR" => {
@@ -158,6 +230,7 @@ fn action(word: &str, rest: &str) -> Option<Action> {
         "FOREIGN_ID" => Action::ForeignId,
         "KILL_CHANNEL" => Action::KillChannel,
         "ECHO_ENV" => Action::EchoEnv,
+        "ECHO_INSTRUCTIONS" => Action::EchoInstructions,
         "NO_RECEIPT" => Action::NoReceipt,
         _ => return None,
     })
@@ -169,6 +242,13 @@ fn split_word(text: &str) -> (&str, &str) {
         Some(end) => (&text[..end], text[end..].strip_prefix(' ').unwrap_or(&text[end..])),
         None => (text, ""),
     }
+}
+
+/// A count and a pause.
+fn counted(text: &str) -> Option<(usize, Duration)> {
+    let (count, rest) = number(text)?;
+    let pause = number(rest).map_or(Duration::ZERO, |(value, _)| millis(value));
+    Some((count.clamp(1, MOST_CHUNKS), pause))
 }
 
 fn line(text: &str) -> &str {
@@ -184,9 +264,17 @@ fn millis(value: usize) -> Duration {
     Duration::from_millis(u64::try_from(value).unwrap_or(u64::MAX)).min(LONGEST_WAIT)
 }
 
+/// The replies of [`Action::Stages`].
+pub const STAGES: [&str; 2] = ["the first half of the answer, ", "and the second half of it."];
+
 /// The text of chunk `index` (from 1) of `count`.
 pub fn chunk_text(index: usize, count: usize) -> String {
     format!("chunk {index}/{count}\n")
+}
+
+/// Line `index` (from 1) of a displayed text of `count`.
+pub fn display_text(index: usize, count: usize) -> String {
+    format!("display {index}/{count}\n")
 }
 
 /// `kib` KiB of lines of 64 bytes that carry their number, so that a lost or doubled part shows.
@@ -227,6 +315,17 @@ mod tests {
             acts("[Fri 2026-11-20 23:17 UTC] CHUNKS 3 20"),
             Action::Chunks { count: 3, pause: Duration::from_millis(20) }
         );
+        assert_eq!(
+            acts("CLAIM_TOOL {\"name\":\"T\",\"input\":{\"b\":1,\"a\":2},\"output\":[ 1 ]}\nx"),
+            Action::ClaimTool(ClaimedTool {
+                name: "T".into(),
+                input: "{\"b\":1,\"a\":2}".into(),
+                output: "[ 1 ]".into(),
+                fails: false,
+            })
+        );
+        assert_eq!(acts("CLAIM_TOOL {}"), Action::Echo);
+        assert_eq!(acts("DISPLAY 2"), Action::Display { count: 2, pause: Duration::ZERO });
         assert_eq!(acts("API_ERROR"), Action::ApiError { status: 529 });
         assert_eq!(acts("API_ERROR 400"), Action::ApiError { status: 400 });
     }
@@ -239,6 +338,9 @@ mod tests {
         assert!(script.utf8);
         assert_eq!(script.action, Action::TextOnly("hi".to_owned()));
         assert_eq!(parse("SLOW 5\nrest").action, Action::Echo);
+        let script = parse("TWICE LATE_LINES 7 LATE_DISPLAY COMPACT");
+        assert!(script.twice && script.late_display && script.action == Action::Compact);
+        assert_eq!(script.late_lines, Duration::from_millis(7));
     }
 
     #[test]

@@ -39,6 +39,11 @@ struct Fake {
 
 impl Fake {
     fn start(conf: &Value, arguments: &[&str]) -> Self {
+        Self::start_with(conf, arguments, &["UserPromptSubmit", "Stop"])
+    }
+
+    /// Every hook of these appends its body to a file; permission is denied.
+    fn start_with(conf: &Value, arguments: &[&str], events: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("channel"), CHANNEL).unwrap();
@@ -49,8 +54,19 @@ impl Fake {
         let mcp = json!({"mcpServers": {"synthesis": server}});
         std::fs::write(at("mcp.json"), mcp.to_string()).unwrap();
         let hook = format!("cat >> '{}'", at("hooks").display());
-        let hooks = json!([{"hooks": [{"type": "command", "command": hook}]}]);
-        let settings = json!({"hooks": {"UserPromptSubmit": hooks, "Stop": hooks}});
+        let denial = json!({"hookSpecificOutput": {"hookEventName": "PermissionRequest",
+            "decision": {"behavior": "deny", "message": "nobody is here"}}});
+        let hook = |event: &str| {
+            let answer = if event == "PermissionRequest" {
+                format!("; echo '{denial}'")
+            } else {
+                String::new()
+            };
+            json!([{"hooks": [{"type": "command", "command": format!("{hook}{answer}")}]}])
+        };
+        let hooks: serde_json::Map<String, Value> =
+            events.iter().map(|event| ((*event).to_owned(), hook(event))).collect();
+        let settings = json!({"hooks": hooks});
         std::fs::write(at("settings.json"), settings.to_string()).unwrap();
         Self::run(folder, arguments)
     }
@@ -72,7 +88,7 @@ impl Fake {
             .args(["--strict-mcp-config", "--setting-sources", "user", "--settings"])
             .arg(at("settings.json"))
             .args(arguments)
-            .args(["--permission-mode", "acceptEdits", "--allowedTools", "Bash"])
+            .args(["--permission-mode", "acceptEdits", "--allowedTools", "Bash", "Read"])
             .args(["mcp__synthesis__*", "--debug-file"])
             .arg(at("debug.log"))
             .env_clear()
@@ -139,6 +155,19 @@ impl Fake {
         std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
     }
 
+    /// Event and tool of each hook since the last time, and the bodies.
+    fn hooks(&self) -> (Vec<String>, Vec<Value>) {
+        let bodies: Vec<Value> =
+            self.file("hooks").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let name = |body: &Value| {
+            let tool = body["tool_name"].as_str().filter(|tool| !tool.starts_with("mcp__"));
+            let event = body["hook_event_name"].as_str().unwrap();
+            tool.map_or_else(|| event.to_owned(), |tool| format!("{event} {tool}"))
+        };
+        std::fs::remove_file(self.folder.path().join("hooks")).unwrap();
+        (bodies.iter().map(name).collect(), bodies)
+    }
+
     fn status_file(&self) -> Value {
         let name = format!(".claude/sessions/{}.json", self.child.id());
         serde_json::from_str(&self.file(&name)).unwrap_or_default()
@@ -176,6 +205,84 @@ fn a_pushed_message_becomes_a_reply_between_two_hooks() {
     assert_eq!(hooks[1]["hook_event_name"], "Stop");
     let transcript = std::fs::metadata(hooks[1]["transcript_path"].as_str().unwrap()).unwrap();
     assert_eq!(transcript.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn hooks_come_in_the_order_of_the_real_cli() {
+    let mut events = proto::hook::INSTALLED.to_vec();
+    // As launch installs them, the reply tool is left out; here it is simply not asked about.
+    events.retain(|event| *event != "SessionStart");
+    let mut fake = Fake::start_with(&json!({}), &new(), &events);
+    let mut pushes = fake.registered();
+    let mut number = 0;
+    let mut turn = |fake: &mut Fake, text: &str| {
+        number += 1;
+        push(&mut pushes, text, &format!("m{number}"));
+        fake.wait_for_file("hooks", "\"hook_event_name\":\"Stop\"");
+        while fake.status_file()["status"] != "idle" {
+            fake.read(5);
+        }
+        let (mut names, bodies) = fake.hooks();
+        // The reply's own.
+        names.retain(|name| !["PreToolUse", "PostToolUse"].contains(&name.as_str()));
+        (names, bodies)
+    };
+    const BEGIN: &str = "UserPromptSubmit";
+    const END: [&str; 2] = ["MessageDisplay", "Stop"];
+    let expect = |middle: &[&'static str]| [&[BEGIN], middle, &END].concat();
+
+    let (names, bodies) = turn(&mut fake, r#"USE_TOOL Bash {"command":"echo hi"}"#);
+    assert_eq!(names, expect(&["PreToolUse Bash", "PostToolUse Bash"]));
+    assert_eq!(bodies[2]["tool_response"]["stdout"], "hi");
+    let (names, bodies) = turn(&mut fake, r#"USE_TOOL Read {"file_path":"/nonexistent"}"#);
+    assert_eq!(names, expect(&["PreToolUse Read", "PostToolUseFailure Read"]));
+    assert!(bodies[2]["error"].as_str().unwrap().contains("/nonexistent"));
+    let (names, bodies) = turn(&mut fake, r#"USE_TOOL WebFetch {"url":"http://x/"}"#);
+    assert_eq!(names, expect(&["PreToolUse WebFetch", "PermissionRequest WebFetch"]));
+    assert!(bodies[2].get("tool_use_id").is_none(), "the real one does not say whose it is");
+    let calls = fake.file("calls");
+    assert!(calls.lines().last().unwrap().contains("nobody is here"));
+    let (names, _) = turn(&mut fake, "USE_TOOL Nonsense {}");
+    assert_eq!(names, expect(&[]), "an unknown tool has no hooks");
+    let claim = r#"CLAIM_TOOL {"name":"X","input":{"a":1},"output":"no","fails":true}"#;
+    let (names, bodies) = turn(&mut fake, claim);
+    assert_eq!(names, expect(&["PreToolUse X", "PostToolUseFailure X"]));
+    assert_eq!((&bodies[1]["tool_input"], &bodies[2]["error"]), (&json!({"a": 1}), &json!("no")));
+    let (names, bodies) = turn(&mut fake, "DISPLAY 2");
+    assert_eq!(names, expect(&["MessageDisplay", "MessageDisplay"]));
+    assert_eq!(bodies[2]["delta"], "display 2/2\n");
+    assert_eq!((&bodies[1]["final"], &bodies[2]["index"]), (&json!(false), &json!(1)));
+    let (names, _) = turn(&mut fake, "COMPACT");
+    assert_eq!(names, expect(&["PreCompact", "PostCompact"]));
+    let (names, _) = turn(&mut fake, "LATE_DISPLAY ECHO");
+    assert_eq!(names, [BEGIN, "Stop", "MessageDisplay"]);
+    let (names, _) = turn(&mut fake, "TWICE MUTE");
+    assert_eq!(names, [BEGIN, BEGIN, "Stop", "Stop"]);
+    let (_, bodies) = turn(&mut fake, "LATE_LINES 300 TEXT_ONLY late words");
+    let transcript = bodies[0]["transcript_path"].as_str().unwrap();
+    let transcript = Path::new(transcript).strip_prefix(fake.folder.path()).unwrap();
+    let transcript = transcript.to_str().unwrap().to_owned();
+    assert!(!fake.file(&transcript).contains("\"text\":\"late words\""), "not yet");
+    fake.wait_for_file(&transcript, "\"text\":\"late words\"");
+}
+
+#[test]
+fn attached_files_are_read() {
+    let mut fake = Fake::start(&json!({}), &new());
+    let mut pushes = fake.registered();
+    let path = fake.folder.path().join("a.txt");
+    std::fs::write(&path, "abc").unwrap();
+    let meta = json!({"message_id": "m1", "file_1": path, "file_1_name": "b.txt",
+        "file_2": "/nonexistent", "file_2_name": "c"});
+    let push = json!({"jsonrpc": "2.0", "method": "notifications/claude/channel",
+        "params": {"content": "FILES", "meta": meta}});
+    writeln!(pushes, "{push}").unwrap();
+    fake.until("● Done.");
+    let call: Value = serde_json::from_str(&fake.file("calls")).unwrap();
+    let text = call["params"]["arguments"]["text"].as_str().unwrap();
+    let known = "b.txt: 3 bytes, sha256 \
+        ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\nc: ";
+    assert!(text.starts_with(known), "{text}");
 }
 
 #[test]

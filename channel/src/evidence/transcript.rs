@@ -22,13 +22,26 @@ pub(crate) struct Transcript {
     path: PathBuf,
     /// Where a search begins: before the first message that lacks its receipt.
     search_from: u64,
-    /// Where the next count of tokens begins.
-    count_from: u64,
-    /// The message whose turn is counted; the CLI writes late, so lines of the turn before may
-    /// still come.
-    counted: Option<MessageId>,
+    /// The turn that is counted.
+    count: Option<Count>,
+}
+
+/// What is left to count of a turn that has ended, while the next one may be counted already.
+pub(crate) struct Rest {
+    path: PathBuf,
+    count: Count,
+}
+
+/// The tokens of one turn.
+struct Count {
+    /// The message that began it.
+    message: MessageId,
+    /// Where the next look begins. The CLI writes late, so lines of the turn before may still come.
+    from: u64,
     /// Was the line of that message seen?
     begun: bool,
+    /// Was the last message of the turn seen? What follows is another turn's.
+    over: bool,
     /// Tokens of each of the turn's messages: the CLI repeats them with every block of a message.
     turn: Vec<(String, Tokens)>,
 }
@@ -46,26 +59,22 @@ struct Tokens {
 struct Line {
     r#type: String,
     message: Message,
+    #[serde(default, rename = "isSidechain")]
+    is_sidechain: bool,
 }
 
 #[derive(Deserialize)]
 struct Message {
     id: String,
     usage: Tokens,
+    stop_reason: Option<String>,
 }
 
 impl Transcript {
     pub(crate) fn new(config_dir: &Path, workspace: &Path, conversation: ConversationId) -> Self {
         let folder = slug(&workspace.to_string_lossy());
         let path = config_dir.join("projects").join(folder).join(format!("{conversation}.jsonl"));
-        let mut transcript = Self {
-            path,
-            search_from: 0,
-            count_from: 0,
-            counted: None,
-            begun: false,
-            turn: Vec::new(),
-        };
+        let mut transcript = Self { path, search_from: 0, count: None };
         transcript.pushed(true, None);
         transcript
     }
@@ -75,7 +84,9 @@ impl Transcript {
         if self.path.as_os_str() != path && path.starts_with('/') {
             self.path = PathBuf::from(path);
             self.search_from = 0;
-            self.count_from = 0;
+            if let Some(count) = &mut self.count {
+                count.from = 0;
+            }
         }
     }
 
@@ -85,18 +96,31 @@ impl Transcript {
         if alone {
             self.search_from = end;
         }
-        self.count_from = end;
-        self.counted = message.cloned();
-        self.begun = false;
-        self.turn.clear();
+        self.count = message.map(|message| Count {
+            message: message.clone(),
+            from: end,
+            begun: false,
+            over: false,
+            turn: Vec::new(),
+        });
     }
 
     /// Is the message in what was added since it was pushed?
     pub(crate) fn has(&self, message: &MessageId) -> bool {
+        self.has_since(self.search_from, message)
+    }
+
+    /// Is the message in the conversation's last stretch, by whatever process?
+    pub(crate) fn ever_had(&self, message: &MessageId) -> bool {
+        let end = std::fs::metadata(&self.path).map_or(0, |data| data.len());
+        self.has_since(end.saturating_sub(SEARCHED), message)
+    }
+
+    fn has_since(&self, from: u64, message: &MessageId) -> bool {
         let tag = tag(message);
         let found = |line: &[u8]| std::str::from_utf8(line).is_ok_and(|line| line.contains(&tag));
         let mut has = false;
-        self.lines(self.search_from, SEARCHED, |line| {
+        lines(&self.path, from, SEARCHED, |line| {
             has = has || found(line);
         });
         has
@@ -104,48 +128,77 @@ impl Transcript {
 
     /// The turn's tokens so far; `None` when the transcript tells none. The CLI writes a message
     /// 100 to 250 ms after it was said, so the last one is often missing.
-    pub(crate) fn usage(&mut self) -> Option<TokenUsage> {
-        let tag = tag(self.counted.as_ref()?);
-        let (mut turn, mut begun) = (std::mem::take(&mut self.turn), self.begun);
-        self.count_from = self.lines(self.count_from, COUNTED, |line| {
-            if begun {
-                count(line, &mut turn);
-            } else {
+    pub(crate) fn usage(&mut self) -> Option<(MessageId, TokenUsage)> {
+        let count = self.count.as_mut()?;
+        count.read_on(&self.path);
+        count.sum()
+    }
+
+    /// The counted turn has ended: gives what is left to do for its exact tokens, once. `message`
+    /// is the one that began the turn that ended, where known.
+    pub(crate) fn rest(&mut self, message: Option<&MessageId>) -> Option<Rest> {
+        let of_it = |count: &mut Count| message.is_none_or(|message| count.message == *message);
+        let count = self.count.take_if(of_it)?;
+        Some(Rest { path: self.path.clone(), count })
+    }
+}
+
+impl Rest {
+    /// All tokens of the turn, once the transcript has its last message.
+    pub(crate) fn exact(&mut self) -> Option<(MessageId, TokenUsage)> {
+        self.count.read_on(&self.path);
+        if self.count.over { self.count.sum() } else { None }
+    }
+}
+
+impl Count {
+    fn read_on(&mut self, path: &Path) {
+        let tag = tag(&self.message);
+        let (mut turn, mut begun, mut over) =
+            (std::mem::take(&mut self.turn), self.begun, self.over);
+        self.from = lines(path, self.from, COUNTED, |line| {
+            if !begun {
                 begun = begins(line, &tag);
+            } else if !over {
+                over = count(line, &mut turn);
             }
         });
-        (self.turn, self.begun) = (turn, begun);
+        (self.turn, self.begun, self.over) = (turn, begun, over);
+    }
+
+    fn sum(&self) -> Option<(MessageId, TokenUsage)> {
         if self.turn.is_empty() {
             return None;
         }
         let sum = |of: fn(&Tokens) -> u64| {
             self.turn.iter().fold(0, |sum: u64, (_, tokens)| sum.saturating_add(of(tokens)))
         };
-        Some(TokenUsage {
+        let usage = TokenUsage {
             input_tokens: sum(|tokens| tokens.input_tokens),
             output_tokens: sum(|tokens| tokens.output_tokens),
             cache_read_input_tokens: sum(|tokens| tokens.cache_read_input_tokens),
             cache_creation_input_tokens: sum(|tokens| tokens.cache_creation_input_tokens),
-        })
-    }
-
-    /// Calls `each` with every complete line in the `bound` bytes after `from`; tells where the
-    /// last of them ended.
-    fn lines(&self, from: u64, bound: u64, mut each: impl FnMut(&[u8])) -> u64 {
-        let Some(file) = open_at(&self.path, from) else {
-            return from;
         };
-        let mut reader = BufReader::with_capacity(64 * 1024, file.take(bound));
-        let mut line = Vec::new();
-        let mut end = from;
-        loop {
-            line.clear();
-            match read_line(&mut reader, &mut line) {
-                Some(length) => end += length,
-                None => return end,
-            }
-            each(&line);
+        Some((self.message.clone(), usage))
+    }
+}
+
+/// Calls `each` with every complete line in the `bound` bytes after `from`; tells where the last of
+/// them ended.
+fn lines(path: &Path, from: u64, bound: u64, mut each: impl FnMut(&[u8])) -> u64 {
+    let Some(file) = open_at(path, from) else {
+        return from;
+    };
+    let mut reader = BufReader::with_capacity(64 * 1024, file.take(bound));
+    let mut line = Vec::new();
+    let mut end = from;
+    loop {
+        line.clear();
+        match read_line(&mut reader, &mut line) {
+            Some(length) => end += length,
+            None => return end,
         }
+        each(&line);
     }
 }
 
@@ -191,22 +244,26 @@ fn begins(line: &[u8], tag: &str) -> bool {
         .is_ok_and(|line| line.contains("\"type\":\"user\"") && line.contains(tag))
 }
 
-fn count(line: &[u8], turn: &mut Vec<(String, Tokens)>) {
+/// Counts a line; is it of the turn's last message?
+fn count(line: &[u8], turn: &mut Vec<(String, Tokens)>) -> bool {
     // Most bytes of a transcript are other lines; only a model's message is worth parsing.
-    let Ok(text) = std::str::from_utf8(line) else { return };
+    let Ok(text) = std::str::from_utf8(line) else { return false };
     if !text.contains("\"usage\":{") || !text.contains("\"type\":\"assistant\"") {
-        return;
+        return false;
     }
-    let Ok(line) = serde_json::from_str::<Line>(text) else { return };
+    let Ok(line) = serde_json::from_str::<Line>(text) else { return false };
     if line.r#type != "assistant" {
-        return;
+        return false;
     }
-    let Message { id, usage } = line.message;
+    let Message { id, usage, stop_reason } = line.message;
     match turn.iter().rposition(|(known, _)| *known == id) {
         Some(at) => turn[at].1 = usage,
         None if turn.len() < MESSAGES => turn.push((id, usage)),
         None => {}
     }
+    // The end of a subagent is not that of the turn.
+    let ends = |reason: String| !matches!(reason.as_str(), "tool_use" | "pause_turn");
+    !line.is_sidechain && stop_reason.is_some_and(ends)
 }
 
 /// The CLI's name for the folder of a workspace: every UTF-16 unit outside `[a-zA-Z0-9]` becomes
@@ -253,14 +310,7 @@ mod tests {
         fn new() -> (Self, Transcript) {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("t.jsonl");
-            let mut transcript = Transcript {
-                path: PathBuf::new(),
-                search_from: 0,
-                count_from: 0,
-                counted: None,
-                begun: false,
-                turn: Vec::new(),
-            };
+            let mut transcript = Transcript { path: PathBuf::new(), search_from: 0, count: None };
             transcript.is_at(file.to_str().unwrap());
             (Self { _folder: folder, file }, transcript)
         }
@@ -299,15 +349,46 @@ mod tests {
         folder.add(&said("a", 42));
         folder
             .add("{\"type\":\"user\",\"message\":{\"content\":\"\\\"usage\\\":{\"}}\nnonsense\n\n");
-        let usage = transcript.usage().unwrap();
+        let usage = transcript.usage().unwrap().1;
         assert_eq!((usage.input_tokens, usage.output_tokens), (10, 42));
         let (start, rest) = (said("b", 8).split_at(30).0.to_owned(), said("b", 8)[30..].to_owned());
         folder.add(&start);
-        assert_eq!(transcript.usage().unwrap().output_tokens, 42, "half a line waits");
+        assert_eq!(transcript.usage().unwrap().1.output_tokens, 42, "half a line waits");
         folder.add(&rest);
-        assert_eq!(transcript.usage().unwrap().output_tokens, 50);
+        assert_eq!(transcript.usage().unwrap().1.output_tokens, 50);
         transcript.pushed(true, Some(&id));
         assert_eq!(transcript.usage(), None, "a new turn");
+    }
+
+    fn ended(id: &str, output: u64, stop_reason: &str) -> String {
+        let line = serde_json::json!({"type": "assistant", "message": {"id": id,
+            "stop_reason": stop_reason, "usage": {"output_tokens": output}}});
+        format!("{line}\n")
+    }
+
+    #[test]
+    fn a_turns_tokens_are_exact_once_its_last_message_is_there() {
+        let (folder, mut transcript) = Folder::new();
+        let (m1, m2) = (MessageId::new("m1").unwrap(), MessageId::new("m2").unwrap());
+        transcript.pushed(true, Some(&m1));
+        folder.add(&asked("m1"));
+        folder.add(&ended("a", 1, "tool_use"));
+        assert_eq!(transcript.usage().unwrap().1.output_tokens, 1);
+        assert!(transcript.rest(Some(&m2)).is_none(), "another turn's end");
+        let mut rest = transcript.rest(Some(&m1)).unwrap();
+        assert!(transcript.rest(None).is_none(), "once");
+        assert_eq!(rest.exact(), None, "the last message is missing");
+        transcript.pushed(true, Some(&m2));
+        let sidechain =
+            ended("s", 4, "end_turn").replace("\"type\"", "\"isSidechain\":true,\"type\"");
+        folder.add(&sidechain);
+        assert_eq!(rest.exact(), None, "a subagent's end");
+        folder.add(&ended("b", 2, "end_turn"));
+        folder.add(&asked("m2"));
+        folder.add(&ended("c", 1000, "end_turn"));
+        let (message, usage) = rest.exact().unwrap();
+        assert_eq!((message, usage.output_tokens), (m1, 7), "and nothing of the next turn");
+        assert_eq!(transcript.usage().unwrap().1.output_tokens, 1000);
     }
 
     #[test]
@@ -318,6 +399,7 @@ mod tests {
         folder.add(&line("m1"));
         transcript.pushed(true, Some(&id));
         assert!(!transcript.has(&id), "an older line");
+        assert!(transcript.ever_had(&id) && !transcript.ever_had(&MessageId::new("m").unwrap()));
         folder.add(&line("m10"));
         assert!(!transcript.has(&id), "another id");
         folder.add(&line("m1"));
@@ -335,7 +417,7 @@ mod tests {
         folder.add("\n");
         folder.add(&asked("m1"));
         folder.add(&said("a", 3));
-        assert_eq!(transcript.usage().unwrap().output_tokens, 3);
+        assert_eq!(transcript.usage().unwrap().1.output_tokens, 3);
     }
 
     #[test]

@@ -5,22 +5,22 @@
 //! frontd holds it; a message goes to claude at most once; each pushed message ends as received
 //! or missed; each reply of claude gets one answer.
 
+mod hooks;
+mod inbound;
 mod words;
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use proto::bridge::{
-    self, ChannelState, Event, FromChannel, FromFrontd, Hello, Meta, ReplyRefusal, TokenUsage,
-};
-use proto::hook::{HookBody, HookEvent};
+use proto::bridge::{self, ChannelState, Event, FromChannel, FromFrontd, Hello, ReplyRefusal};
 use proto::ids::{MessageId, Seq};
 use proto::limits::{MESSAGE_TEXT, VERDICT_WITHIN};
 
+use crate::fetches::{Fetches, Message};
 use crate::outbox::{Entry, Outbox, Refused, Weight};
-use crate::pushes::{Admission, Pushes};
-use crate::testimony;
-pub(crate) use words::{Action, Answer, CallId, Identity, Input, Reply};
+use crate::pushes::{Fate, Pushes};
+use hooks::OpenTools;
+pub(crate) use words::{Action, Answer, CallId, Identity, Input, Reply, TurnUsage};
 use words::{FULL, NOT_AN_ID, TOO_LONG};
 
 /// Calls of the reply tool that wait for a verdict. claude makes them one after the other.
@@ -52,6 +52,9 @@ pub(crate) struct Voice {
     link: Link,
     outbox: Outbox,
     pushes: Pushes,
+    /// Messages whose files are not here yet.
+    fetches: Fetches,
+    tools: OpenTools,
     waiting: VecDeque<Waiting>,
     /// The outbox is full, and that was said.
     dropping: bool,
@@ -65,6 +68,8 @@ impl Voice {
             link: Link::Down,
             outbox: Outbox::default(),
             pushes: Pushes::default(),
+            fetches: Fetches::default(),
+            tools: OpenTools::default(),
             waiting: VecDeque::new(),
             dropping: false,
         }
@@ -73,9 +78,10 @@ impl Voice {
     /// Takes one input and adds what it asks for, in order, to `out`.
     pub(crate) fn input(&mut self, now: Instant, input: Input, out: &mut Vec<Action>) {
         match input {
-            Input::Connected => self.greet(out),
+            Input::Connected { idle } => self.greet(idle, out),
             Input::Disconnected => {
                 self.link = Link::Down;
+                self.fetches.forget_asking();
                 out.push(Action::StopWatching);
             }
             Input::Frame(frame) => self.heard(now, frame, out),
@@ -84,6 +90,11 @@ impl Voice {
             Input::Registered => self.registered(now, out),
             Input::Skipped { reason } => self.skipped(reason, out),
             Input::Searched { message, found } => self.searched(message, found, out),
+            Input::Sought { message, found } => self.sought(now, message, found, out),
+            Input::Kept { length, last, kept } => self.file_kept(now, length, last, kept, out),
+            Input::Counted { message_id, usage } => {
+                self.tell(&Event::Usage { message_id, usage, exact: true }, Weight::Ordinary, out);
+            }
             Input::Idle => self.tell(&Event::Idle {}, Weight::TurnEnd, out),
             Input::Tick => self.tick(now, out),
         }
@@ -92,7 +103,7 @@ impl Voice {
     /// When [`Input::Tick`] is due; `None` while nothing is open, so that an idle session sleeps.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let verdict = self.waiting.front().map(|waiting| waiting.until);
-        [verdict, self.pushes.next_due()].into_iter().flatten().min()
+        [verdict, self.pushes.next_due(), self.fetches.due()].into_iter().flatten().min()
     }
 
     pub(crate) fn is_registered(&self) -> bool {
@@ -101,7 +112,7 @@ impl Voice {
 
     // ---- frontd ----
 
-    fn greet(&mut self, out: &mut Vec<Action>) {
+    fn greet(&mut self, idle: bool, out: &mut Vec<Action>) {
         self.link = Link::Greeting;
         let hello = FromChannel::Hello(Hello {
             version: bridge::VERSION,
@@ -115,6 +126,7 @@ impl Voice {
                 Standing::Skipped { .. } => ChannelState::Skipped,
             },
             last_message_id: self.pushes.last().cloned(),
+            idle,
         });
         out.push(Action::Send(encode(&hello)));
     }
@@ -125,16 +137,24 @@ impl Voice {
             (Link::Down, _) => {}
             (_, FromFrontd::Ping {}) => out.push(Action::Send(encode(&FromChannel::Pong {}))),
             (Link::Greeting, FromFrontd::HelloAck { version, received }) => {
-                self.welcomed(version, received, out);
+                self.welcomed(now, version, received, out);
             }
             (
                 Link::Greeting,
-                FromFrontd::Inbound { .. } | FromFrontd::Ack { .. } | FromFrontd::AwaitIdle {},
+                FromFrontd::Inbound { .. }
+                | FromFrontd::File { .. }
+                | FromFrontd::NoFile { .. }
+                | FromFrontd::Ack { .. }
+                | FromFrontd::AwaitIdle {},
             ) => self.hang_up("a frame before hello_ack", out),
             (Link::Up, FromFrontd::HelloAck { .. }) => self.hang_up("a second hello_ack", out),
-            (Link::Up, FromFrontd::Inbound { content, meta }) => {
-                self.inbound(now, content, meta, out);
+            (Link::Up, FromFrontd::Inbound { content, meta, files }) => {
+                self.inbound(now, Message { content, meta, files }, out);
             }
+            (Link::Up, FromFrontd::File { id, offset, data, last }) => {
+                self.file(now, &id, offset, &data, last, out);
+            }
+            (Link::Up, FromFrontd::NoFile { id }) => self.no_file(now, &id, out),
             (Link::Up, FromFrontd::Ack { seq, refused }) => self.acked(seq, refused, out),
             (Link::Up, FromFrontd::AwaitIdle {}) => out.push(Action::WatchIdle),
         }
@@ -142,10 +162,11 @@ impl Voice {
 
     fn hang_up(&mut self, why: &'static str, out: &mut Vec<Action>) {
         self.link = Link::Down;
+        self.fetches.forget_asking();
         out.push(Action::HangUp(why));
     }
 
-    fn welcomed(&mut self, version: u32, received: Seq, out: &mut Vec<Action>) {
+    fn welcomed(&mut self, now: Instant, version: u32, received: Seq, out: &mut Vec<Action>) {
         if version != bridge::VERSION {
             self.hang_up("frontd speaks another version of the bridge", out);
             return;
@@ -168,32 +189,7 @@ impl Voice {
         out.extend(self.outbox.entries().map(|entry| Action::Send(entry.frame())));
         // frontd holds these replies; what it thinks of them went down with the old connection.
         self.answer_queued(|waiting| waiting.seq <= received, out);
-    }
-
-    fn inbound(&mut self, now: Instant, content: String, meta: Meta, out: &mut Vec<Action>) {
-        let message = meta.message_id.clone();
-        match self.pushes.admit(&message) {
-            Admission::Repeated => {
-                out.push(Action::Note("frontd repeated a message; claude has it already"));
-            }
-            Admission::Full => {
-                self.tell(&Event::Missed { message_id: message }, Weight::Vital, out)
-            }
-            Admission::New => match self.standing {
-                Standing::Registered => self.push(now, content, meta, out),
-                // The CLI drops what comes before it listens, without a word.
-                Standing::Starting => self.pushes.hold(content, meta),
-                Standing::Skipped { .. } => {
-                    self.tell(&Event::Missed { message_id: message }, Weight::Vital, out);
-                }
-            },
-        }
-    }
-
-    fn push(&mut self, now: Instant, content: String, meta: Meta, out: &mut Vec<Action>) {
-        let alone = self.pushes.opened(meta.message_id.clone(), now);
-        out.push(Action::StopWatching);
-        out.push(Action::Push { content, meta, alone });
+        self.fetch(now, out);
     }
 
     fn acked(&mut self, seq: Seq, refused: Option<ReplyRefusal>, out: &mut Vec<Action>) {
@@ -224,8 +220,8 @@ impl Voice {
             out.push(Action::Send(encode(&FromChannel::Registered {})));
         }
         out.push(Action::Announce);
-        for (content, meta) in self.pushes.release() {
-            self.push(now, content, meta, out);
+        for message in self.pushes.release() {
+            self.push(now, message, out);
         }
     }
 
@@ -237,8 +233,11 @@ impl Voice {
             out.push(Action::Send(encode(&FromChannel::Skipped { reason: reason.clone() })));
         }
         self.standing = Standing::Skipped { reason };
-        for (_, meta) in self.pushes.release() {
-            self.tell(&Event::Missed { message_id: meta.message_id }, Weight::Vital, out);
+        for message in self.pushes.release() {
+            self.miss(message, out);
+        }
+        for message in self.fetches.give_up_all() {
+            self.miss(message, out);
         }
     }
 
@@ -247,7 +246,7 @@ impl Voice {
         now: Instant,
         call: CallId,
         reply: Reply,
-        usage: Option<TokenUsage>,
+        usage: Option<TurnUsage>,
         out: &mut Vec<Action>,
     ) {
         let answer = |answer, out: &mut Vec<Action>| out.push(Action::Answer { call, answer });
@@ -266,8 +265,8 @@ impl Voice {
             Some(_) => {}
             None => self.receive_all(out),
         }
-        if let Some(usage) = usage {
-            self.tell(&Event::Usage(usage), Weight::Ordinary, out);
+        if let Some((message_id, usage)) = usage {
+            self.tell(&Event::Usage { message_id, usage, exact: false }, Weight::Ordinary, out);
         }
         let event = Event::Reply { content: reply.text, r#final: reply.last, message_id };
         match self.outbox.push(&event, Weight::Ordinary) {
@@ -281,56 +280,6 @@ impl Voice {
         }
     }
 
-    fn hook(&mut self, body: HookBody, usage: Option<TokenUsage>, out: &mut Vec<Action>) {
-        let (event, weight) = match body {
-            HookBody::SessionStart {} => (HookEvent::SessionStart {}, Weight::Ordinary),
-            HookBody::UserPromptSubmit { prompt, prompt_id, .. } => {
-                let named = self.pushes.named_in(&prompt);
-                for message in &named {
-                    if self.pushes.close(message) {
-                        self.received(message.clone(), out);
-                    }
-                }
-                let message_id = named.into_iter().next();
-                if let (Some(prompt), Some(message)) = (prompt_id, &message_id) {
-                    self.pushes.begun(prompt, message.clone());
-                }
-                (HookEvent::UserPromptSubmit { message_id }, Weight::Vital)
-            }
-            HookBody::PreToolUse { tool_name, tool_use_id } => {
-                self.receive_all(out);
-                let (tool_name, tool_use_id) = testimony::names(tool_name, tool_use_id);
-                (HookEvent::PreToolUse { tool_name, tool_use_id }, Weight::Ordinary)
-            }
-            HookBody::PostToolUse { tool_name, tool_use_id } => {
-                self.receive_all(out);
-                let (tool_name, tool_use_id) = testimony::names(tool_name, tool_use_id);
-                (HookEvent::PostToolUse { tool_name, tool_use_id }, Weight::Ordinary)
-            }
-            HookBody::PermissionRequest { tool_name } => {
-                self.receive_all(out);
-                let tool_name = testimony::name(tool_name);
-                (HookEvent::PermissionRequest { tool_name }, Weight::Ordinary)
-            }
-            HookBody::Stop { last_assistant_message, prompt_id, .. } => {
-                let message_id = prompt_id.and_then(|prompt| self.pushes.message_of(&prompt));
-                let text = last_assistant_message.unwrap_or_default();
-                let last_assistant_message = testimony::fitting(text);
-                (HookEvent::Stop { message_id, last_assistant_message }, Weight::TurnEnd)
-            }
-            HookBody::StopFailure { error, last_assistant_message, prompt_id, .. } => {
-                let message_id = prompt_id.and_then(|prompt| self.pushes.message_of(&prompt));
-                let error = testimony::error_text(error, last_assistant_message);
-                (HookEvent::StopFailure { message_id, error }, Weight::TurnEnd)
-            }
-            HookBody::Other => return,
-        };
-        if let Some(usage) = usage {
-            self.tell(&Event::Usage(usage), Weight::Ordinary, out);
-        }
-        self.tell(&Event::Hook(event), weight, out);
-    }
-
     /// Answers the oldest calls as long as `ripe` says so; both places and times only grow.
     fn answer_queued(&mut self, ripe: impl Fn(&Waiting) -> bool, out: &mut Vec<Action>) {
         while let Some(waiting) = self.waiting.front().filter(|waiting| ripe(waiting)) {
@@ -342,7 +291,13 @@ impl Voice {
     // ---- receipts ----
 
     fn received(&mut self, message_id: MessageId, out: &mut Vec<Action>) {
+        self.pushes.settle(&message_id, Fate::Received);
         self.tell(&Event::Received { message_id }, Weight::Vital, out);
+    }
+
+    fn missed(&mut self, message_id: MessageId, out: &mut Vec<Action>) {
+        self.pushes.settle(&message_id, Fate::Missed);
+        self.tell(&Event::Missed { message_id }, Weight::Vital, out);
     }
 
     fn receive_all(&mut self, out: &mut Vec<Action>) {
@@ -358,13 +313,16 @@ impl Voice {
         if found {
             self.received(message, out);
         } else {
-            self.tell(&Event::Missed { message_id: message }, Weight::Vital, out);
+            self.missed(message, out);
         }
     }
 
     fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.answer_queued(|waiting| waiting.until <= now, out);
         out.extend(self.pushes.overdue(now).into_iter().map(Action::Search));
+        if self.fetches.due().is_some_and(|due| due <= now) {
+            self.give_up_files(now, "frontd does not send a message's file", out);
+        }
     }
 
     // ---- sending ----

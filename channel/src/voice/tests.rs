@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 use proto::bridge::{
     ChannelState, Event, FromChannel, FromFrontd, Meta, ReplyRefusal, TokenUsage, VERSION,
 };
-use proto::hook::{HookBody, HookEvent};
+use proto::hook::{Excerpt, HookBody, HookEvent};
 use proto::ids::{ConversationId, MessageId, Secret, Seq, SessionId};
 use proto::limits::{
     BRIDGE_FRAME, MESSAGE_TEXT, OUTBOX_BYTES, OUTBOX_FRAMES, RECEIPT_WITHIN, VERDICT_WITHIN,
 };
 
 use super::{Action, Answer, Identity, Input, Reply, Voice};
+
+mod files;
+mod hooks;
 
 /// A voice, its clock, and what it said on the connection.
 struct Stage {
@@ -43,6 +46,21 @@ impl Stage {
     fn input(&mut self, input: Input) -> Vec<Action> {
         let mut out = Vec::new();
         self.voice.input(self.now, input, &mut out);
+        self.not_found(out)
+    }
+
+    /// The conversation has no message that is sought there.
+    fn not_found(&mut self, actions: Vec<Action>) -> Vec<Action> {
+        let mut out = Vec::new();
+        for action in actions {
+            match action {
+                Action::Seek(message) => {
+                    let sought = Input::Sought { message, found: false };
+                    self.voice.input(self.now, sought, &mut out);
+                }
+                other => out.push(other),
+            }
+        }
         out
     }
 
@@ -51,7 +69,7 @@ impl Stage {
     }
 
     fn connect(&mut self, received: u64) -> Vec<Action> {
-        self.input(Input::Connected);
+        self.input(Input::Connected { idle: false });
         self.frame(FromFrontd::HelloAck { version: VERSION, received: Seq(received) })
     }
 
@@ -60,7 +78,11 @@ impl Stage {
     }
 
     fn inbound(&mut self, message: &str) -> Vec<Action> {
-        self.frame(FromFrontd::Inbound { content: "hi".to_owned(), meta: meta(message) })
+        self.frame(FromFrontd::Inbound {
+            content: "hi".to_owned(),
+            meta: meta(message),
+            files: Vec::new(),
+        })
     }
 
     fn reply(&mut self, text: &str, message: Option<&str>) -> Vec<Action> {
@@ -109,7 +131,11 @@ fn tag(message: &str) -> String {
 }
 
 fn tool() -> HookBody {
-    HookBody::PreToolUse { tool_name: "Bash".to_owned(), tool_use_id: None }
+    HookBody::PreToolUse {
+        tool_name: "Bash".to_owned(),
+        tool_use_id: None,
+        input: Excerpt::default(),
+    }
 }
 
 fn frames(actions: &[Action]) -> Vec<FromChannel> {
@@ -161,12 +187,15 @@ fn hello_tells_where_this_channel_stands() {
         FromChannel::Hello(hello) => (hello.state, hello.last_message_id),
         _ => panic!("hello comes first"),
     };
-    assert_eq!(hello(&stage.input(Input::Connected)), (ChannelState::Starting, None));
+    assert_eq!(
+        hello(&stage.input(Input::Connected { idle: false })),
+        (ChannelState::Starting, None)
+    );
     stage.frame(FromFrontd::HelloAck { version: VERSION, received: Seq(0) });
     stage.input(Input::Registered);
     stage.inbound("m1");
     stage.input(Input::Disconnected);
-    let again = stage.input(Input::Connected);
+    let again = stage.input(Input::Connected { idle: false });
     assert_eq!(hello(&again), (ChannelState::Registered, Some(id("m1"))));
     assert_eq!(frames(&again).len(), 1, "nothing but hello before hello_ack");
 }
@@ -174,7 +203,7 @@ fn hello_tells_where_this_channel_stands() {
 #[test]
 fn another_version_is_hung_up_on() {
     let mut stage = Stage::new();
-    stage.input(Input::Connected);
+    stage.input(Input::Connected { idle: false });
     let out = stage.frame(FromFrontd::HelloAck { version: VERSION + 1, received: Seq(0) });
     assert!(matches!(out.as_slice(), [Action::HangUp(_)]));
     assert!(frames(&stage.reply("x", None)).is_empty(), "nothing is sent on it any more");
@@ -184,12 +213,12 @@ fn another_version_is_hung_up_on() {
 #[test]
 fn frames_before_hello_ack_are_hung_up_on() {
     for frame in [
-        FromFrontd::Inbound { content: String::new(), meta: meta("m") },
+        FromFrontd::Inbound { content: String::new(), meta: meta("m"), files: Vec::new() },
         FromFrontd::Ack { seq: Seq(0), refused: None },
         FromFrontd::AwaitIdle {},
     ] {
         let mut stage = Stage::new();
-        stage.input(Input::Connected);
+        stage.input(Input::Connected { idle: false });
         assert!(matches!(stage.frame(frame).as_slice(), [Action::HangUp(_)]));
     }
     let mut stage = Stage::ready();
@@ -334,6 +363,25 @@ fn a_push_without_a_sign_is_looked_for_and_then_missed() {
 }
 
 #[test]
+fn a_message_that_frontd_repeats_is_not_pushed_again_and_its_fate_is_told_again() {
+    let mut stage = Stage::ready();
+    stage.inbound("m1");
+    assert_eq!(
+        stage.inbound("m1"),
+        [Action::Note("frontd repeated a message; it is known already")]
+    );
+    stage.input(Input::Searched { message: id("m1"), found: true });
+    let out = stage.inbound("m1");
+    assert!(pushed(&out).is_empty());
+    assert_eq!(events(&out), [(2, Event::Received { message_id: id("m1") })]);
+    stage.inbound("m2");
+    stage.input(Input::Searched { message: id("m2"), found: false });
+    let out = stage.inbound("m2");
+    assert!(pushed(&out).is_empty());
+    assert_eq!(events(&out), [(4, Event::Missed { message_id: id("m2") })]);
+}
+
+#[test]
 fn a_push_that_the_transcript_has_is_received() {
     let mut stage = Stage::ready();
     stage.inbound("m1");
@@ -415,10 +463,10 @@ fn a_reply_that_no_frame_can_hold_is_refused() {
 #[test]
 fn usage_comes_before_what_it_belongs_to() {
     let mut stage = Stage::ready();
-    let usage = Some(TokenUsage { output_tokens: 3, ..TokenUsage::default() });
+    let usage = Some((id("m1"), TokenUsage { output_tokens: 3, ..TokenUsage::default() }));
     let reply = Reply { text: "a".to_owned(), last: true, message_id: None };
     let out = events(&stage.input(Input::Reply { call: 1, reply, usage }));
-    assert!(matches!(out.as_slice(), [(1, Event::Usage(_)), (2, Event::Reply { .. })]));
+    assert!(matches!(out.as_slice(), [(1, Event::Usage { .. }), (2, Event::Reply { .. })]));
 }
 
 // ---- reconnects ----
@@ -567,4 +615,17 @@ fn idle_is_watched_on_request_and_forgotten_with_the_next_push() {
     assert_eq!(events(&stage.input(Input::Idle)), [(1, Event::Idle {})]);
     assert!(stage.inbound("m1").contains(&Action::StopWatching));
     assert!(stage.input(Input::Disconnected).contains(&Action::StopWatching));
+}
+
+#[test]
+fn what_the_conversation_has_of_an_earlier_process_is_not_pushed_again() {
+    let mut stage = Stage::ready();
+    let message =
+        crate::fetches::Message { content: "hi".to_owned(), meta: meta("m1"), files: Vec::new() };
+    let actions = stage.input(Input::Sought { message, found: true });
+    assert_eq!(pushed(&actions), Vec::<String>::new());
+    let told = events(&actions);
+    assert_eq!(told, [(1, received("m1")), (2, Event::Idle {})]);
+    // The next one is.
+    assert_eq!(pushed(&stage.inbound("m2")), ["m2"]);
 }

@@ -1,27 +1,35 @@
 //! What the voice is told, what it asks for, and what claude reads of it.
 
-use proto::bridge::{FromFrontd, Meta, ReplyRefusal, TokenUsage};
+use proto::bridge::{FileRef, FromFrontd, Meta, ReplyRefusal, TokenUsage};
 use proto::hook::HookBody;
 use proto::ids::{ConversationId, MessageId, Secret, SessionId};
+
+use crate::fetches::{Message, Piece};
+
+/// The tokens of a turn and the message that began it.
+pub(crate) type TurnUsage = (MessageId, TokenUsage);
 
 /// One call of the reply tool.
 pub(crate) type CallId = u64;
 
 pub(crate) enum Input {
-    /// A connection to frontd is up; nothing was said on it yet.
-    Connected,
+    /// A connection to frontd is up; nothing was said on it yet. `idle`: the CLI's state file says
+    /// so since the last push.
+    Connected {
+        idle: bool,
+    },
     Disconnected,
     Frame(FromFrontd),
     /// claude called the reply tool. `usage` is the turn's, read when a final reply came.
     Reply {
         call: CallId,
         reply: Reply,
-        usage: Option<TokenUsage>,
+        usage: Option<TurnUsage>,
     },
     /// A hook ran. `usage` is the turn's, read when it ended.
     Hook {
         body: HookBody,
-        usage: Option<TokenUsage>,
+        usage: Option<TurnUsage>,
     },
     /// The debug log proves that the CLI listens.
     Registered,
@@ -33,6 +41,22 @@ pub(crate) enum Input {
     Searched {
         message: MessageId,
         found: bool,
+    },
+    /// The whole conversation was asked for a message that is to be pushed.
+    Sought {
+        message: Message,
+        found: bool,
+    },
+    /// A piece of a file was to be kept.
+    Kept {
+        length: usize,
+        last: bool,
+        kept: bool,
+    },
+    /// All tokens of a turn that has ended.
+    Counted {
+        message_id: MessageId,
+        usage: TokenUsage,
     },
     /// The CLI's state file says idle.
     Idle,
@@ -53,12 +77,21 @@ pub(crate) enum Action {
     Send(String),
     /// End the connection; the next one may do better.
     HangUp(&'static str),
+    /// Write this piece down and tell how that went.
+    Keep(Piece),
+    /// The message's files are worth nothing any more.
+    Discard(MessageId),
+    /// Look for this message in all of the conversation, and tell.
+    Seek(Message),
     /// Show this message to claude. `alone`: no earlier one lacks its receipt.
     Push {
         content: String,
         meta: Meta,
+        files: Vec<FileRef>,
         alone: bool,
     },
+    /// The turn of this message, or an unknown one, has ended: count its tokens.
+    Count(Option<MessageId>),
     Answer {
         call: CallId,
         answer: Answer,

@@ -14,9 +14,9 @@ fn hello_comes_first_and_carries_the_secret() {
     let hello = link.next();
     assert_eq!(
         hello,
-        json!({"type": "hello", "version": 2, "openclaw_session": "abcdefghijklmnopqrstuvwxyz",
+        json!({"type": "hello", "version": 3, "openclaw_session": "abcdefghijklmnopqrstuvwxyz",
             "claude_session": "d2498efe-661c-46a2-91d4-be3138aa86dc", "pid": claude.child.id(),
-            "token": TOKEN, "state": "starting", "last_message_id": null})
+            "token": TOKEN, "state": "starting", "last_message_id": null, "idle": false})
     );
 }
 
@@ -47,7 +47,7 @@ fn unacknowledged_events_are_sent_again_once_and_in_order() {
     let mut link = stage.accept();
     let hello = link.next();
     assert_eq!(hello["state"], "registered");
-    link.send(json!({"type": "hello_ack", "version": 2, "received": 1}));
+    link.send(json!({"type": "hello_ack", "version": 3, "received": 1}));
     assert_eq!(link.next()["type"], "registered");
     for (place, text) in [(2, "b"), (3, "c")] {
         let (seq, event) = link.event();
@@ -89,7 +89,7 @@ fn a_frame_that_breaks_the_protocol_ends_only_its_connection() {
         Message::text(r#"{"type":"ping","extra":1}"#),
         Message::text(long),
         Message::text(r#"{"type":"ack","seq":99,"refused":null}"#),
-        Message::text(r#"{"type":"hello_ack","version":2,"received":0}"#),
+        Message::text(r#"{"type":"hello_ack","version":3,"received":0}"#),
     ] {
         let stage = Stage::new();
         let (mut claude, mut link) = stage.ready();
@@ -122,7 +122,7 @@ fn another_version_is_not_talked_to() {
     let _claude = stage.start();
     let mut link = stage.accept();
     link.next();
-    link.send(json!({"type": "hello_ack", "version": 3, "received": 0}));
+    link.send(json!({"type": "hello_ack", "version": 4, "received": 0}));
     link.wait_closed();
     stage.welcome(0).assert_quiet();
 }

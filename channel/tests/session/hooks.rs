@@ -94,14 +94,70 @@ fn a_prompt_is_the_receipt_of_its_message() {
 }
 
 #[test]
-fn a_permission_request_is_denied_and_reported() {
+fn a_permission_request_is_answered_at_once_and_reported_with_its_reason() {
     let stage = Stage::new();
     let (_claude, mut link) = stage.ready();
-    let said = stage.run_hook("PermissionRequest", &tool("PermissionRequest", "Bash"));
-    let said: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(said["hookSpecificOutput"]["decision"]["behavior"], "deny");
-    assert!(said.to_string().contains("permission_mode"));
-    assert_eq!(link.event().1["hook"]["permission_request"]["tool_name"], "Bash");
+    for (name, allowed) in [("Bash", false), ("mcp__synthesis__reply", true)] {
+        let said = stage.run_hook("PermissionRequest", &tool("PermissionRequest", name));
+        let said: Value = serde_json::from_str(&said).unwrap();
+        let decision = &said["hookSpecificOutput"]["decision"];
+        assert_eq!(decision["behavior"], if allowed { "allow" } else { "deny" });
+        let event = link.event().1["hook"]["permission_request"].take();
+        assert_eq!((&event["tool_name"], &event["allowed"]), (&json!(name), &json!(allowed)));
+        if !allowed {
+            assert_eq!(event["reason"], decision["message"]);
+            assert!(event["reason"].as_str().unwrap().contains("permission_mode"));
+        }
+    }
+}
+
+#[test]
+fn tools_are_told_with_what_goes_in_and_comes_out() {
+    let stage = Stage::new();
+    let (_claude, mut link) = stage.ready();
+    let long = format!("x{}", "ü".repeat(40_000));
+    let body = json!({"hook_event_name": "PreToolUse", "tool_name": "Write", "tool_use_id": "t",
+        "tool_input": {"content": long}});
+    stage.run_hook("PreToolUse", &body.to_string());
+    let input = link.event().1["hook"]["pre_tool_use"]["input"].take();
+    let text = input["text"].as_str().unwrap();
+    // One byte short of the limit, which is inside a character.
+    assert_eq!((input["cut"].as_bool(), text.len()), (Some(true), 64 * 1024 - 1));
+    assert!(text.starts_with("{\"content\":\"xü"));
+    let body = json!({"hook_event_name": "PostToolUseFailure", "tool_name": "Write",
+        "tool_use_id": "t", "tool_input": {}, "error": "disk \"full\"", "is_interrupt": false,
+        "duration_ms": 12});
+    stage.run_hook("PostToolUseFailure", &body.to_string());
+    let told = json!({"tool_name": "Write", "tool_use_id": "t", "is_error": true,
+        "output": {"text": "\"disk \\\"full\\\"\"", "cut": false}, "duration_ms": 12});
+    assert_eq!(link.event().1["hook"]["post_tool_use"], told);
+    let body = json!({"hook_event_name": "PostToolUse", "tool_name": "Write", "tool_use_id": "t",
+        "tool_response": {"ok": true}});
+    stage.run_hook("PostToolUse", &body.to_string());
+    let told = link.event().1["hook"]["post_tool_use"].take();
+    assert_eq!(
+        (&told["output"]["text"], &told["is_error"]),
+        (&json!("{\"ok\":true}"), &json!(false))
+    );
+}
+
+#[test]
+fn displayed_text_and_compaction_are_told() {
+    let stage = Stage::new();
+    let (_claude, mut link) = stage.ready();
+    let body = json!({"hook_event_name": "MessageDisplay", "prompt_id": "p", "turn_id": "u",
+        "message_id": "d", "index": 1, "final": true, "delta": "one\ntwo"});
+    stage.run_hook("MessageDisplay", &body.to_string());
+    let told = json!({"turn": null, "message_id": "d", "index": 1, "final": true,
+        "delta": {"text": "one\ntwo", "cut": false}});
+    assert_eq!(link.event().1["hook"]["message_display"], told);
+    stage.run_hook("PreCompact", r#"{"hook_event_name":"PreCompact","trigger":"auto"}"#);
+    assert_eq!(link.event().1, json!({"hook": {"compacting": {}}}));
+    stage.run_hook("PostCompact", "{");
+    assert_eq!(link.event().1, json!({"hook": {"compacted": {}}}));
+    // Without its text it says nothing.
+    stage.run_hook("MessageDisplay", "{");
+    link.assert_quiet();
 }
 
 #[test]
@@ -231,8 +287,9 @@ fn the_tokens_of_the_turn_come_before_its_end() {
     claude.call_reply(json!({"text": "x", "message_id": "m1"}));
     assert_eq!(link.event().1, json!({"received": {"message_id": "m1"}}));
     let usage = |input: u64, output: u64| {
-        json!({"usage": {"input_tokens": input, "output_tokens": output,
-            "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}})
+        json!({"usage": {"message_id": "m1", "exact": false, "usage": {"input_tokens": input,
+            "output_tokens": output, "cache_read_input_tokens": 0,
+            "cache_creation_input_tokens": 0}}})
     };
     assert_eq!(link.event().1, usage(7, 40));
     assert!(link.event().1["reply"].is_object());
@@ -240,6 +297,64 @@ fn the_tokens_of_the_turn_come_before_its_end() {
     stage.run_hook("Stop", r#"{"hook_event_name":"Stop"}"#);
     assert_eq!(link.event().1, usage(14, 42));
     assert!(link.event().1["hook"]["stop"].is_object());
+    link.assert_quiet();
+}
+
+#[test]
+fn exact_tokens_come_once_the_cli_has_written_them() {
+    let stage = Stage::new();
+    let (mut claude, mut link) = stage.ready();
+    let said = |id: &str, stop: &str| {
+        json!({"type": "assistant", "message": {"id": id, "stop_reason": stop,
+            "usage": {"input_tokens": 7, "output_tokens": 1}}})
+    };
+    link.push("m1", "hi");
+    claude.pushed();
+    let tag = "<channel source=\"synthesis\" message_id=\"m1\">";
+    transcript_line(&stage, &json!({"type": "user", "message": {"content": tag}}));
+    transcript_line(&stage, &said("a", "tool_use"));
+    stage.run_hook("Stop", r#"{"hook_event_name":"Stop"}"#);
+    transcript_line(&stage, &said("b", "end_turn"));
+    assert_eq!(link.event().1["usage"]["exact"], json!(false));
+    assert!(link.event().1["hook"]["stop"].is_object());
+    let told = link.event().1["usage"].take();
+    assert_eq!((&told["message_id"], &told["exact"]), (&json!("m1"), &json!(true)));
+    assert_eq!(told["usage"]["input_tokens"], json!(14));
+    // A doubled end has nothing left to count.
+    stage.run_hook("Stop", r#"{"hook_event_name":"Stop"}"#);
+    assert!(link.event().1["hook"]["stop"].is_object());
+    link.assert_quiet();
+}
+
+#[test]
+fn hello_says_whether_the_cli_is_idle_since_the_last_push() {
+    let stage = Stage::new();
+    let file = stage.claude_dir().join(format!("sessions/{}.json", std::process::id()));
+    let idle = |at: u64| {
+        let state = json!({"status": "idle", "statusUpdatedAt": at});
+        std::fs::write(&file, state.to_string()).unwrap();
+    };
+    let hello = |stage: &Stage| {
+        let mut link = stage.accept();
+        let hello = link.next();
+        link.send(json!({"type": "hello_ack", "version": 3, "received": 0}));
+        (link, hello["idle"].clone())
+    };
+    idle(1);
+    let mut claude = stage.start();
+    claude.initialize();
+    let (mut link, said) = hello(&stage);
+    assert_eq!(said, json!(true), "nothing was pushed");
+    stage.log(crate::stage::REGISTERED);
+    assert_eq!(link.next()["type"], "registered");
+    link.push("m1", "hi");
+    claude.pushed();
+    drop(link);
+    let (link, said) = hello(&stage);
+    assert_eq!(said, json!(false), "that was before the push");
+    idle(9_999_999_999_999);
+    drop(link);
+    assert_eq!(hello(&stage).1, json!(true));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 )]
 
 mod bridge;
+mod files;
 mod hooks;
 mod mcp;
 mod stage;

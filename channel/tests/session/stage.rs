@@ -36,6 +36,7 @@ impl Stage {
         let notify = UnixDatagram::bind(at("notify")).unwrap();
         notify.set_read_timeout(Some(PATIENCE)).unwrap();
         std::fs::create_dir_all(at("home/.claude/sessions")).unwrap();
+        std::fs::create_dir(at("tmp")).unwrap();
         std::fs::write(at("debug.log"), "").unwrap();
         let frontd_uid = nix::unistd::getuid().as_raw();
         Self { folder, notify, hooks: true, frontd_uid, listener }
@@ -57,6 +58,7 @@ impl Stage {
             .env_clear()
             .current_dir(self.folder.path())
             .env("HOME", at("home"))
+            .env("TMPDIR", at("tmp"))
             .env("SYNTHESIS_WS_URL", unix)
             .env("SYNTHESIS_OPENCLAW_SESSION", "abcdefghijklmnopqrstuvwxyz")
             .env("SYNTHESIS_CLAUDE_SESSION", "d2498efe-661c-46a2-91d4-be3138aa86dc")
@@ -116,7 +118,7 @@ impl Stage {
         let mut link = self.accept();
         let hello = link.next();
         assert_eq!(hello["type"], "hello", "{hello}");
-        link.send(json!({"type": "hello_ack", "version": 2, "received": received}));
+        link.send(json!({"type": "hello_ack", "version": 3, "received": received}));
         link
     }
 
@@ -286,7 +288,19 @@ impl Link {
 
     pub(crate) fn push(&mut self, message: &str, content: &str) {
         let meta = json!({"chat_id": "c", "message_id": message, "ts": "2026-11-21T00:00:00Z"});
-        self.send(json!({"type": "inbound", "content": content, "meta": meta}));
+        self.send(json!({"type": "inbound", "content": content, "meta": meta, "files": []}));
+    }
+
+    /// The next frame is a wish for a piece of this file; from which byte on?
+    pub(crate) fn wish(&mut self, id: &str) -> u64 {
+        let frame = self.next();
+        assert_eq!((&frame["type"], &frame["id"]), (&json!("file_get"), &json!(id)), "{frame}");
+        frame["offset"].as_u64().unwrap()
+    }
+
+    pub(crate) fn piece(&mut self, id: &str, offset: u64, bytes: &[u8], last: bool) {
+        let data = data_encoding::BASE64.encode(bytes);
+        self.send(json!({"type": "file", "id": id, "offset": offset, "data": data, "last": last}));
     }
 
     /// Nothing is on its way: a ping's answer comes next.

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use proto::bridge::{self, ChannelState, FromChannel, FromFrontd, Hello, close};
-use proto::ids::Seq;
 use proto::limits;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc};
@@ -17,10 +16,11 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 
+use super::files::Files;
 use super::quiet::QuietStream;
 use super::{OUTGOING, Occupant};
 use crate::app::App;
-use crate::session::directory::Door;
+use crate::session::directory::{Door, Taken};
 use crate::session::machine::{FromProcess, Input};
 use crate::session::message::Message;
 use crate::session::process::Link;
@@ -97,16 +97,16 @@ async fn admit_and_talk(
     challenge_occupant(&door).await?;
     let (frames, mut outgoing) = mpsc::channel(OUTGOING);
     let occupant = occupy(&door, frames.clone());
-    let link = Link { number: occupant.number, pid, frames };
+    let link = Link { number: occupant.number, pid, frames, evict: Arc::clone(&occupant.evict) };
     let connected = Message::Connected { process: door.process.clone(), link };
     let talk = async {
-        send(socket, &FromFrontd::HelloAck { version: bridge::VERSION, received: door.last_seq() })
+        send(socket, &FromFrontd::HelloAck { version: bridge::VERSION, received: door.held_seq() })
             .await?;
         tell(&door, connected).await?;
         if hello.state == ChannelState::Registered {
             tell_machine(&door, FromProcess::Registered { pid }).await?;
         }
-        talk(socket, &door, pid, &occupant, &mut outgoing).await
+        talk(socket, &door, pid, app, &occupant, &mut outgoing).await
     };
     let result = talk.await;
     vacate(&door, occupant.number);
@@ -123,6 +123,7 @@ async fn first_frame(socket: &mut Socket) -> Result<Hello, Ended> {
             FromChannel::Registered {}
             | FromChannel::Skipped { .. }
             | FromChannel::Event { .. }
+            | FromChannel::FileGet { .. }
             | FromChannel::Pong {},
         )
         | None => Err(refuse(close::BROKEN, "hello comes first")),
@@ -175,9 +176,11 @@ async fn talk(
     socket: &mut Socket,
     door: &Door,
     pid: u32,
+    app: &App,
     occupant: &Occupant,
     outgoing: &mut mpsc::Receiver<FromFrontd>,
 ) -> Result<(), Ended> {
+    let mut files = Files::default();
     let mut last_heard = Instant::now();
     let mut ping = tokio::time::interval_at(last_heard + limits::PING_EVERY, limits::PING_EVERY);
     ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -188,7 +191,7 @@ async fn talk(
                 let Some(frame) = decode(frame)? else { continue };
                 last_heard = Instant::now();
                 occupant.heard.notify_waiters();
-                take(frame, socket, door, pid).await?;
+                take(frame, socket, door, pid, (app, &mut files)).await?;
             }
             Some(frame) = outgoing.recv() => send_all(socket, &frame, outgoing).await?,
             _ = ping.tick() => {
@@ -207,7 +210,13 @@ async fn wait(notify: &Notify) {
 }
 
 /// One frame of an admitted channel.
-async fn take(frame: FromChannel, socket: &mut Socket, door: &Door, pid: u32) -> Result<(), Ended> {
+async fn take(
+    frame: FromChannel,
+    socket: &mut Socket,
+    door: &Door,
+    pid: u32,
+    (app, files): (&App, &mut Files),
+) -> Result<(), Ended> {
     match frame {
         FromChannel::Hello(_) => Err(refuse(close::BROKEN, "hello comes once")),
         FromChannel::Registered {} => tell_machine(door, FromProcess::Registered { pid }).await,
@@ -215,19 +224,23 @@ async fn take(frame: FromChannel, socket: &mut Socket, door: &Door, pid: u32) ->
             tell_machine(door, FromProcess::Skipped { reason }).await
         }
         FromChannel::Pong {} => Ok(()),
+        FromChannel::FileGet { id, offset } => {
+            let piece = files.piece(id, offset, door, app).await;
+            send(socket, &piece).await
+        }
         FromChannel::Event { seq, event } => {
-            let last = door.last_seq();
-            if seq <= last {
-                // Taken in before; the acknowledgement was lost.
-                return send(socket, &FromFrontd::Ack { seq, refused: None }).await;
-            }
-            if seq != Seq(last.0 + 1) {
-                return Err(refuse(close::BROKEN, "a seq is missing"));
-            }
             let gone = |_| refuse(close::REFUSED, "the session is over");
             let room = door.inbox.reserve().await.map_err(gone)?;
-            // No wait between the two: a successor's hello_ack must not ask for it again.
-            door.set_last_seq(seq);
+            // No wait between the two: a successor's events must not come in between.
+            match door.take(seq) {
+                Taken::New => {}
+                Taken::Gap => return Err(refuse(close::BROKEN, "a seq is missing")),
+                // The acknowledgement was lost, or waits for the commit.
+                Taken::Before if seq > door.held_seq() => return Ok(()),
+                Taken::Before => {
+                    return send(socket, &FromFrontd::Ack { seq, refused: None }).await;
+                }
+            }
             let said = FromProcess::Told { seq, event };
             room.send(Message::Input(Input::Of(door.process.clone(), said)));
             Ok(())

@@ -88,8 +88,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, app: &Arc<App>) -> Resu
     let (frames, mut outgoing) = mpsc::channel(OUTGOING);
     let process = SessionId::random();
     let (taken, answer) = oneshot::channel();
-    let attach =
-        Message::Attach { process: process.clone(), link: Link { number: 0, pid, frames }, taken };
+    let link = Link { number: 0, pid, frames, evict: Arc::default() };
+    let attach = Message::Attach { process: process.clone(), link, taken };
     let start = || actor::start(Arc::clone(app), key.clone());
     let inbox = app
         .directory
@@ -125,12 +125,14 @@ async fn talk(
                 }
             },
             frame = outgoing.recv() => match frame {
-                Some(FromFrontd::Inbound { content, meta }) => {
+                Some(FromFrontd::Inbound { content, meta, files: _ }) => {
                     send(socket, &v1::FromFrontd::Inbound { content, meta }).await?;
                 }
                 // This version has no words for them.
                 Some(
                     FromFrontd::HelloAck { .. }
+                    | FromFrontd::File { .. }
+                    | FromFrontd::NoFile { .. }
                     | FromFrontd::Ack { .. }
                     | FromFrontd::AwaitIdle {}
                     | FromFrontd::Ping {},

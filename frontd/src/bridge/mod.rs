@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod connection;
+pub mod files;
 pub mod first_version;
 pub mod quiet;
 

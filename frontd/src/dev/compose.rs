@@ -48,6 +48,7 @@ fn document(stage: &Stage) -> anyhow::Result<Value> {
             "roots": roots(stage),
             "permission_modes": ["acceptEdits", "bypassPermissions", "dontAsk", "manual", "plan"],
             "home": "real",
+            "instructions": true,
             "sessions": SESSIONS,
             "environment": passed_on(std::env::vars_os()),
             "visible": listed("SYNTHESIS_VISIBLE"),

@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{Response, json};
-use crate::http::chat_request::BadRequest;
+use crate::ask::BadRequest;
 use crate::render::sse::{ErrorBody, ErrorObject};
 use crate::run::{Failure, FailureKind};
 use crate::session::message::NotTaken;
@@ -19,6 +19,8 @@ pub struct ApiError {
     pub param: Option<String>,
     pub code: &'static str,
     pub again: Again,
+    /// Of a reader whose place is gone: the first event that is kept (`x-synthesis-first-id`).
+    pub first_id: Option<u64>,
 }
 
 /// May the same request do better later? Clients repeat 429 and 5xx by themselves unless told.
@@ -35,7 +37,18 @@ pub enum Again {
 
 impl ApiError {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), param: None, code, again: Again::ByStatus }
+        Self {
+            status,
+            message: message.into(),
+            param: None,
+            code,
+            again: Again::ByStatus,
+            first_id: None,
+        }
+    }
+
+    pub fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
     }
 
     pub fn with_param(mut self, param: impl Into<String>) -> Self {
@@ -78,6 +91,9 @@ impl ApiError {
         let mut response = json(&ErrorBody { error: &self.object() });
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
+        if let Some(first) = self.first_id {
+            headers.insert(HeaderName::from_static("x-synthesis-first-id"), first.into());
+        }
         match self.again {
             Again::ByStatus => {}
             Again::After { seconds } => {
@@ -102,27 +118,24 @@ impl From<BadRequest> for ApiError {
 impl From<&Failure> for ApiError {
     fn from(failure: &Failure) -> Self {
         let after = Again::After { seconds: RETRY_AFTER };
-        let (status, code, again) = match failure.kind {
-            FailureKind::NoSlot => (StatusCode::SERVICE_UNAVAILABLE, "no_slot", after),
-            FailureKind::CannotStart(code) => (StatusCode::FORBIDDEN, code, Again::Never),
+        let (status, again) = match failure.kind {
+            FailureKind::NoSlot => (StatusCode::SERVICE_UNAVAILABLE, after),
+            FailureKind::CannotStart(_) => (StatusCode::FORBIDDEN, Again::Never),
             // Not 403: OpenClaw then leaves the whole server alone for a minute, for every session.
-            FailureKind::WorkspaceNotAllowed => {
-                (StatusCode::BAD_REQUEST, "workspace_not_allowed", Again::Never)
-            }
-            FailureKind::WorkspaceUnusable => {
-                (StatusCode::BAD_REQUEST, "workspace_unusable", Again::Never)
-            }
-            FailureKind::StartFailed => (StatusCode::BAD_GATEWAY, "start_failed", Again::ByStatus),
-            FailureKind::NotReceived => (StatusCode::BAD_GATEWAY, "not_received", Again::ByStatus),
+            FailureKind::WorkspaceNotAllowed => (StatusCode::BAD_REQUEST, Again::Never),
+            FailureKind::WorkspaceUnusable => (StatusCode::BAD_REQUEST, Again::Never),
+            FailureKind::StartFailed => (StatusCode::BAD_GATEWAY, Again::ByStatus),
+            FailureKind::NotReceived => (StatusCode::BAD_GATEWAY, Again::ByStatus),
             // claude may have acted on the message already: only a person may send it again.
-            FailureKind::ProcessEnded => (StatusCode::BAD_GATEWAY, "process_ended", Again::Never),
-            FailureKind::OutOfMemory => (StatusCode::BAD_GATEWAY, "out_of_memory", Again::Never),
-            FailureKind::ModelError => (StatusCode::BAD_GATEWAY, "model_error", Again::Never),
-            FailureKind::AnswerLost => (StatusCode::BAD_GATEWAY, "answer_lost", Again::Never),
-            FailureKind::TooLong => (StatusCode::BAD_GATEWAY, "answer_too_long", Again::Never),
-            FailureKind::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping", after),
+            FailureKind::ProcessEnded => (StatusCode::BAD_GATEWAY, Again::Never),
+            FailureKind::OutOfMemory => (StatusCode::BAD_GATEWAY, Again::Never),
+            FailureKind::ModelError => (StatusCode::BAD_GATEWAY, Again::Never),
+            FailureKind::AnswerLost => (StatusCode::BAD_GATEWAY, Again::Never),
+            FailureKind::TooLong => (StatusCode::BAD_GATEWAY, Again::Never),
+            FailureKind::StoreFull => (StatusCode::INSUFFICIENT_STORAGE, Again::ByStatus),
+            FailureKind::Stopping => (StatusCode::SERVICE_UNAVAILABLE, after),
         };
-        Self::new(status, code, &*failure.message).with_again(again)
+        Self::new(status, failure.kind.code(), &*failure.message).with_again(again)
     }
 }
 
@@ -143,7 +156,11 @@ impl From<NotTaken> for ApiError {
             }
             NotTaken::Store => {
                 let message = "the store of conversations cannot be read";
-                Self::new(StatusCode::INSUFFICIENT_STORAGE, "store_failed", message)
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "store_failed", message)
+            }
+            NotTaken::StoreFull => {
+                let message = "the server cannot store what would come of this: its disk is full";
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "store_full", message)
             }
         }
     }

@@ -1,12 +1,17 @@
 //! The HTTP side: [`server`] accepts, [`guard`] judges who and from where, [`router`] finds the
 //! route, [`routes`] answer, [`error`] maps every failure to its status.
 
-pub mod chat_request;
+pub mod body;
 pub mod error;
+pub mod find;
 pub mod guard;
+pub mod intake;
+pub mod presence;
+pub mod query;
 pub mod router;
 pub mod routes;
 pub mod server;
+pub mod streaming;
 
 use std::convert::Infallible;
 

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
@@ -18,8 +19,13 @@ use super::guard;
 use super::router::Router;
 use crate::app::App;
 
-/// Connections at once. Readers of long streams hold one each.
-const CONNECTIONS: usize = 4096;
+/// Connections at once at most: readers of long streams hold one each. An idle one takes some
+/// 20 KiB.
+const CONNECTIONS: usize = 16 * 1024;
+/// Descriptors that are for everything else: the store, channels, terminals.
+const OTHERS: u64 = 1024;
+/// Connections where the process may have few descriptors.
+const LEAST: usize = 256;
 /// From the first byte of a request to the end of its head.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of a request's head.
@@ -29,7 +35,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `stop` turns true, then waits until the last connection is done.
 pub async fn serve(listener: TcpListener, app: Arc<App>, stop: watch::Receiver<bool>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = connections();
+    let room = Arc::new(Semaphore::new(connections));
     let router = Arc::new(Router::default());
     let mut stopping = stop.clone();
     loop {
@@ -53,8 +60,19 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: watch::Receiver<b
         }
     }
     drop(listener);
-    let everyone = u32::try_from(CONNECTIONS).expect("a small constant");
+    let everyone = u32::try_from(connections).expect("a small constant");
     let _ = room.acquire_many(everyone).await;
+}
+
+/// As many as descriptors allow.
+fn connections() -> usize {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    bounded(descriptors)
+}
+
+fn bounded(descriptors: u64) -> usize {
+    let free = usize::try_from(descriptors.saturating_sub(OTHERS)).unwrap_or(CONNECTIONS);
+    free.clamp(LEAST, CONNECTIONS)
 }
 
 type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
@@ -85,7 +103,9 @@ async fn connection(
         let (app, router, verdict) = (Arc::clone(&app), Arc::clone(&router), verdict.clone());
         async move {
             Ok::<_, Infallible>(match verdict {
-                Ok(()) => router.answer(&app, request).await,
+                // hyper keeps room for this future as long as the connection lives; all routes
+                // together want 6 KiB, a stream none of it.
+                Ok(()) => Box::pin(router.answer(&app, request)).await,
                 Err(stranger) => {
                     let mut response = stranger.into_response();
                     let close = http::HeaderValue::from_static("close");
@@ -114,4 +134,18 @@ async fn connection(
 /// Returns when the server shall stop, or is gone.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_for_everything_else() {
+        for (descriptors, connections) in
+            [(0, LEAST), (1024, LEAST), (5000, 3976), (u64::MAX, CONNECTIONS)]
+        {
+            assert_eq!(bounded(descriptors), connections, "{descriptors}");
+        }
+    }
 }

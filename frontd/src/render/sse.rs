@@ -1,7 +1,7 @@
 //! Server-sent events as the OpenAI clients accept them: unnamed `data:` blocks of one JSON
 //! object, never a block without data, errors as an object with the key `error`. Pure.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
 /// The value of `Content-Type`.
@@ -12,6 +12,21 @@ pub static DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
 pub(super) const BEGIN: &[u8] = b"data: ";
 pub(super) const END: &[u8] = b"\n\n";
+
+/// A comment: every parser skips it. Watchdogs that wait for data do not count it.
+pub(super) const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+
+/// Appends `value`'s JSON, which is a single line.
+pub(super) fn write_json(value: &impl Serialize, out: &mut BytesMut) {
+    serde_json::to_writer(out.writer(), value).expect("rendered types have string keys");
+}
+
+/// Appends one unnamed block of `value`.
+pub(super) fn write_data(value: &impl Serialize, out: &mut BytesMut) {
+    out.extend_from_slice(BEGIN);
+    write_json(value, out);
+    out.extend_from_slice(END);
+}
 
 /// One block of `value`. JSON of serde_json is a single line, so it needs no splitting.
 pub fn data(value: &impl Serialize) -> Bytes {

@@ -54,6 +54,9 @@ pub struct UserMessage {
     pub text: Arc<str>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileNote>,
+    /// The response that this one continues, if the client named it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_response_id: Option<Arc<str>>,
 }
 
 /// A file of a message, without its bytes.
@@ -150,10 +153,13 @@ fn raw_value(json: &[u8]) -> serde_json::Result<Json> {
 }
 
 impl Json {
-    /// `text` if it is JSON on one line, else `text` as a JSON string.
+    /// `text` if it is JSON on one line that every reader can read, else `text` as a JSON string.
     pub fn of(text: &str) -> Self {
         let plain = || serde_json::to_string(text).expect("a string");
         let compact = || {
+            // Numbers out of range, halves of characters and endless nesting are JSON to few.
+            // Read as deep as it will stand in the events of every API.
+            serde_json::from_str::<serde_json::Value>(&format!("[[[[{text}]]]]")).ok()?;
             let value = serde_json::from_str::<&RawValue>(text).ok()?;
             (!value.get().contains(['\n', '\r'])).then(|| value.get().to_owned())
         };
@@ -202,7 +208,12 @@ mod tests {
         for (event, json) in [
             (
                 Event::Started {
-                    message: UserMessage { id: None, text: text("hi\n"), files: vec![] },
+                    message: UserMessage {
+                        id: None,
+                        text: text("hi\n"),
+                        files: vec![],
+                        previous_response_id: None,
+                    },
                 },
                 r#"{"type":"started","message":{"text":"hi\n"}}"#,
             ),
@@ -212,6 +223,7 @@ mod tests {
                         id: Some(text("m1")),
                         text: text("see"),
                         files: vec![file],
+                        previous_response_id: None,
                     },
                 },
                 r#"{"type":"started","message":{"id":"m1","text":"see","files":[{"name":"a.png","media_type":"image/png","bytes":7}]}}"#,
@@ -271,11 +283,28 @@ mod tests {
         }
     }
 
+    fn nested(depth: usize) -> String {
+        "[".repeat(depth) + &"]".repeat(depth)
+    }
+
     #[test]
     fn json_stays_json_on_one_line_and_anything_else_becomes_a_string() {
         assert_eq!(Json::of(r#" {"a": 1} "#).get(), r#"{"a": 1}"#);
         assert_eq!(Json::of("{\"a\":\n1}").get(), r#""{\"a\":\n1}""#);
         assert_eq!(Json::of("plain").get(), r#""plain""#);
         assert_eq!(Json::of("").get(), r#""""#);
+        for odd in [
+            "1e400",
+            r#""\ud83d""#,
+            &"[".repeat(1000),
+            &nested(123),
+            &nested(124),
+            &nested(127),
+            &nested(200),
+        ] {
+            let (id, input) = ("t".into(), Json::of(odd));
+            let logged = Logged::new(1, 2, Event::ToolInput { id, name: "x".into(), input });
+            assert!(Logged::read(1, 2, logged.json).is_ok(), "{odd}");
+        }
     }
 }

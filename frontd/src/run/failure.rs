@@ -43,6 +43,8 @@ pub enum FailureKind {
     AnswerLost,
     /// The run's log is full.
     TooLong,
+    /// The store took nothing of the run's beginning.
+    StoreFull,
     /// The server is stopping.
     Stopping,
 }
@@ -62,7 +64,7 @@ pub const LASTING: [&str; 11] = [
     "user_not_allowed",
 ];
 
-const PASSING: [FailureKind; 11] = [
+const PASSING: [FailureKind; 12] = [
     FailureKind::NoSlot,
     FailureKind::WorkspaceNotAllowed,
     FailureKind::WorkspaceUnusable,
@@ -73,6 +75,7 @@ const PASSING: [FailureKind; 11] = [
     FailureKind::ModelError,
     FailureKind::AnswerLost,
     FailureKind::TooLong,
+    FailureKind::StoreFull,
     FailureKind::Stopping,
 ];
 
@@ -91,6 +94,7 @@ impl FailureKind {
             Self::ModelError => "model_error",
             Self::AnswerLost => "answer_lost",
             Self::TooLong => "answer_too_long",
+            Self::StoreFull => "store_full",
             Self::Stopping => "stopping",
         }
     }

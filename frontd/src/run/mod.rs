@@ -3,10 +3,14 @@
 
 pub mod event;
 pub mod failure;
+pub mod id;
 pub mod log;
+pub mod reader;
 pub mod registry;
 
 pub use event::{Event, FileNote, Json, Logged, Outcome, Status, UserMessage};
 pub use failure::{Failure, FailureKind};
-pub use log::{Reader, Run, RunId};
-pub use registry::Runs;
+pub use id::RunId;
+pub use log::Run;
+pub use reader::{ReadError, Reader};
+pub use registry::{Begun, Keyed, Runs};

@@ -1,33 +1,51 @@
 //! The task that owns one session: it feeds the machine, does what the machine says, and holds
 //! the session's process. Nothing else touches them.
 
+mod act;
+mod effects;
+mod restore;
+mod submit;
+
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use proto::bridge::FromFrontd;
-use proto::ids::{AbsolutePath, ModelName, Secret, SessionId};
-use proto::spawn::{ExitCause, Proof, RefusalCode, Signal, Spawn};
-use tokio::sync::{mpsc, oneshot};
+use proto::ids::{Instructions, ModelName, SessionId};
+use proto::spawn::{ExitCause, RefusalCode, Signal};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::alarm::Alarm;
-use super::directory::Door;
 use super::machine::{Action, FromProcess, Input, Limits, Machine};
-use super::message::{Message, NotTaken, Submission};
+use super::message::Message;
 use super::pool::Slot;
 use super::process::{Link, Process};
-use super::turn::{Attempt, Pending};
+use super::recall;
+use crate::alarm::Alarm;
 use crate::app::App;
+use crate::ask::Said;
 use crate::identity::SessionKey;
-use crate::run::{Event, Failure, FailureKind, Outcome, Run, RunId};
+use crate::run::{Event, Failure, FailureKind, Outcome, RunId};
 use crate::spawner::Started;
-use crate::store::Conversation;
+use crate::store::{Change, Conversation};
 use crate::terminal::drain::Terminal;
+use effects::Effects;
+pub use restore::take_over;
+use submit::Active;
 
 /// Messages that may wait for one actor; senders on the bridge wait, which slows their channel.
 const INBOX: usize = 256;
+/// Steps whose changes are not committed yet; the session waits for the store before the next.
+const OUTSTANDING: usize = 64;
+
 /// Starts the actor of `key` and returns its inbox.
 pub fn start(app: Arc<App>, key: SessionKey) -> mpsc::Sender<Message> {
+    let (actor, inbox) = new(app, key);
+    let sender = actor.own.clone();
+    tokio::spawn(actor.live(inbox));
+    sender
+}
+
+fn new(app: Arc<App>, key: SessionKey) -> (Actor, mpsc::Receiver<Message>) {
     let (sender, inbox) = mpsc::channel(INBOX);
     let limits = Limits {
         queue: app.config.limits.queue_per_session,
@@ -38,20 +56,26 @@ pub fn start(app: Arc<App>, key: SessionKey) -> mpsc::Sender<Message> {
     let actor = Actor {
         app,
         key,
-        own: sender.clone(),
+        own: sender,
         machine: Machine::new(limits),
         conversation: None,
+        seen: Vec::new(),
+        recall: Vec::new(),
+        unused: false,
         model: None,
+        instructions: None,
         process: None,
         slot: None,
         runs: HashMap::new(),
         actions: Vec::new(),
+        effects: Effects::default(),
+        room: Arc::new(Semaphore::new(OUTSTANDING)),
+        discard: None,
         idle: false,
         early_exit: None,
         alarm: Alarm::default(),
     };
-    tokio::spawn(actor.live(inbox));
-    sender
+    (actor, inbox)
 }
 
 struct Actor {
@@ -61,13 +85,24 @@ struct Actor {
     machine: Machine,
     /// Loaded from the store, or new and not yet stored.
     conversation: Option<Conversation>,
+    /// What its claude has seen of the person: hashes of messages, in order.
+    seen: Vec<u64>,
+    /// The conversation so far, for a claude that has lost it: given with the next message.
+    recall: Vec<Said>,
+    /// The conversation was begun anew for a message that claude has not been given yet.
+    unused: bool,
     /// As the latest message asked.
     model: Option<ModelName>,
+    instructions: Option<Instructions>,
     process: Option<Process>,
     slot: Option<Slot>,
-    runs: HashMap<RunId, Arc<Run>>,
+    runs: HashMap<RunId, Active>,
     /// The machine's buffer, kept for its capacity.
     actions: Vec<Action>,
+    effects: Effects,
+    room: Arc<Semaphore>,
+    /// The session is to be forgotten once its process is gone, and who waits for that.
+    discard: Option<Vec<oneshot::Sender<()>>>,
     /// What the pool was told.
     idle: bool,
     /// Of a process whose start is not known yet.
@@ -81,6 +116,8 @@ impl Actor {
             if self.machine.is_over() && self.app.directory.retire(&self.key, &inbox) {
                 return;
             }
+            // The store is behind: what happens next waits, and with it whoever tells of it.
+            drop(self.room.acquire().await);
             self.alarm.set(self.machine.deadline());
             // Cancel-safe: a queue and a timer.
             tokio::select! {
@@ -95,7 +132,7 @@ impl Actor {
 
     async fn take(&mut self, message: Message) {
         match message {
-            Message::Submit(submission) => self.submit(submission).await,
+            Message::Submit(submission) => self.submit(*submission).await,
             Message::Input(input) => {
                 if let Input::Of(id, FromProcess::Registered { .. }) = &input
                     && let Some(process) = self.process.as_ref().filter(|process| process.id == *id)
@@ -111,11 +148,18 @@ impl Actor {
             }
             Message::Slot(None) => self.step(Input::SlotDenied),
             Message::Spawned { process, result } => self.spawned(process, result).await,
+            Message::Adopted { process, leader } => self.adopted(process, leader),
             Message::Exited { process, cause } => self.exited(process, cause).await,
             Message::Connected { process, link } => self.connected(&process, link),
             Message::Disconnected { process, number } => self.disconnected(process, number),
             Message::Attach { process, link, taken } => self.attach(process, link, taken).await,
+            Message::Unstored(run) => self.unstored(run),
+            Message::Discard(done) => {
+                self.discard.get_or_insert_default().push(done);
+                self.step(Input::Discard);
+            }
             Message::Shutdown => self.shut_down(),
+            Message::Leave => self.leave(),
         }
     }
 
@@ -127,7 +171,29 @@ impl Actor {
             self.act(action);
         }
         self.actions = actions;
+        if self.discard.is_some() && self.machine.is_over() {
+            self.forget();
+        }
+        self.effects.flush(&self.app, &self.room);
+        if self.discard.is_some() && self.machine.is_idle() {
+            return self.step(Input::Evict);
+        }
         self.tell_pool(now);
+    }
+
+    /// Nothing of the session is kept.
+    fn forget(&mut self) {
+        self.conversation = None;
+        self.seen.clear();
+        self.recall.clear();
+        self.effects.changes.push(Change::ForgetSession(self.key.clone()));
+        let told = self.discard.take().unwrap_or_default();
+        self.effects.then(move || {
+            for done in told {
+                // Whoever asked may have gone meanwhile.
+                let _ = done.send(());
+            }
+        });
     }
 
     fn tell_pool(&mut self, now: Instant) {
@@ -144,57 +210,14 @@ impl Actor {
 
     // ---- messages -------------------------------------------------------------------------
 
-    async fn submit(&mut self, submission: Submission) {
-        let Submission { run, content, chat_id, workspace, model, taken } = submission;
-        let verdict = self.admit(workspace.as_ref()).await;
-        let admitted = verdict.is_ok();
-        // A client that left meanwhile is seen by its Leave.
-        let _ = taken.send(verdict);
-        if !admitted {
-            self.app.runs.end(run.id());
-            return;
-        }
-        let (id, attempt) = (run.id(), Attempt::First);
-        self.runs.insert(id, run);
-        self.model = model;
-        let message = id.message_id();
-        self.step(Input::Submit(Pending { run: id, message, content, chat_id, attempt }));
-    }
-
-    async fn admit(&mut self, wanted: Option<&AbsolutePath>) -> Result<(), NotTaken> {
-        self.machine.has_room().map_err(|_| NotTaken::QueueFull)?;
-        let known = match self.conversation.take() {
-            Some(conversation) => Some(conversation),
-            None => self.app.store.get(self.key.clone()).await.map_err(|error| {
-                tracing::error!(%error, "store");
-                NotTaken::Store
-            })?,
-        };
-        let conversation = match known {
-            Some(conversation) => conversation,
-            None => {
-                let site = &self.app.site;
-                let workspace = wanted.unwrap_or(&site.default_workspace).clone();
-                Conversation::new(self.key.clone(), site.user.clone(), workspace)
-            }
-        };
-        let lives_in = conversation.workspace.clone();
-        self.conversation = Some(conversation);
-        match wanted {
-            Some(wanted) if *wanted != lives_in => Err(NotTaken::OtherWorkspace(lives_in)),
-            Some(_) | None => Ok(()),
-        }
-    }
-
     async fn spawned(&mut self, id: SessionId, result: Result<Started, (RefusalCode, String)>) {
         let said = match result {
             Ok(started) => {
-                if let Some(door) = self.app.directory.door(&id) {
-                    door.set_started();
-                }
-                match self.open_terminal(&id, started) {
+                let resumed = started.resumed;
+                tracing::info!(session = %id, pid = started.pid, resumed, "started");
+                match self.open_terminal(&id, started.leader) {
                     Ok(()) => {
-                        self.remember().await;
+                        self.remember(resumed).await;
                         FromProcess::Started
                     }
                     Err(error) => {
@@ -207,6 +230,7 @@ impl Actor {
             }
             Err((code, message)) => {
                 self.app.directory.remove_door(&id);
+                self.effects.changes.push(Change::ProcessGone(id.clone()));
                 self.process = None;
                 FromProcess::Refused { code, message }
             }
@@ -222,11 +246,27 @@ impl Actor {
         }
     }
 
-    fn open_terminal(&mut self, id: &SessionId, started: Started) -> std::io::Result<()> {
+    /// A process that an earlier frontd started.
+    fn adopted(&mut self, id: SessionId, leader: OwnedFd) {
+        if let Err(error) = self.open_terminal(&id, leader) {
+            // Undrained it would stop for good once its terminal is full.
+            self.app.spawner.signal(id.clone(), Signal::Kill);
+            tracing::error!(%error, session = %id, "terminal");
+        }
+        self.step(Input::Of(id, FromProcess::Adopted));
+        if let Some(terminal) = self.process.as_mut().and_then(|process| process.terminal.as_mut())
+        {
+            if !self.machine.may_ask() {
+                terminal.stop_answering();
+            }
+            terminal.redraw();
+        }
+    }
+
+    fn open_terminal(&mut self, id: &SessionId, leader: OwnedFd) -> std::io::Result<()> {
         let Some(process) = self.process.as_mut().filter(|process| process.id == *id) else {
             return Ok(());
         };
-        tracing::info!(session = %id, pid = started.pid, resumed = started.resumed, "started");
         let (inbox, session) = (self.own.clone(), id.clone());
         let report = move |screen| {
             let said = FromProcess::UnknownDialog { screen };
@@ -234,17 +274,19 @@ impl Actor {
             let _ = inbox.try_send(Message::Input(Input::Of(session, said)));
         };
         let site = &self.app.site;
-        let terminal = Terminal::open(started.leader, site.terminal, site.policy_set_key, report)?;
+        let terminal = Terminal::open(leader, site.terminal, site.policy_set_key, report)?;
         process.terminal = Some(terminal);
         Ok(())
     }
 
-    /// Makes the conversation durable once it has a process.
-    async fn remember(&mut self) {
-        if let Some(conversation) = self.conversation.clone()
-            && let Err(error) = self.app.store.put(conversation).await
-        {
-            tracing::error!(%error, "the conversation will not be found again after a restart");
+    /// Makes the conversation durable once it has a process, and finds what that has forgotten.
+    async fn remember(&mut self, resumed: bool) {
+        let Some(conversation) = self.conversation.clone() else { return };
+        self.effects.changes.push(Change::Conversation(conversation));
+        if !resumed && !self.seen.is_empty() {
+            tracing::warn!(session = %self.key, "the CLI has lost the conversation: it is told what we know of it");
+            let open: Vec<RunId> = self.runs.keys().copied().collect();
+            self.recall = recall::of(&self.app.store, &self.key, &open).await;
         }
     }
 
@@ -268,8 +310,9 @@ impl Actor {
             return;
         };
         process.link = Some(link);
-        if let Some(pending) = self.machine.unreceived() {
-            process.push(pending);
+        if let Some(pending) = self.machine.unreceived().cloned() {
+            self.push(&pending);
+            self.effects.flush(&self.app, &self.room);
         }
     }
 
@@ -297,7 +340,7 @@ impl Actor {
 
     /// Only a session that never had a process of ours: a stored conversation had one.
     async fn attach(&mut self, id: SessionId, link: Link, taken: oneshot::Sender<bool>) {
-        let unknown = matches!(self.app.store.get(self.key.clone()).await, Ok(None));
+        let unknown = matches!(self.app.store.conversation(self.key.clone()).await, Ok(None));
         let accepted = unknown && self.machine.accepts_attachment();
         let _ = taken.send(accepted);
         if accepted {
@@ -308,102 +351,20 @@ impl Actor {
         }
     }
 
+    /// Runs go on without this frontd; who reads them here hears no more.
+    fn leave(&mut self) {
+        for active in self.runs.values() {
+            active.run.leave();
+        }
+    }
+
     fn shut_down(&mut self) {
         let failure = Failure::new(FailureKind::Stopping, "the server is stopping");
-        for (id, run) in self.runs.drain() {
-            run.finish(Outcome::Failed { error: failure.clone() });
-            self.app.runs.end(id);
+        let open: Vec<RunId> = self.runs.keys().copied().collect();
+        for id in open {
+            let error = failure.clone();
+            self.record(id, Event::Finished(Outcome::Failed { error }));
         }
+        self.effects.flush(&self.app, &self.room);
     }
-
-    // ---- actions --------------------------------------------------------------------------
-
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::AcquireSlot => {
-                let (app, inbox) = (Arc::clone(&self.app), self.own.clone());
-                tokio::spawn(async move {
-                    let _ = inbox.send(Message::Slot(app.pool.acquire().await)).await;
-                });
-            }
-            Action::ReleaseSlot => self.slot = None,
-            Action::Spawn(id) => self.spawn(id),
-            Action::Signal(id, signal) => self.app.spawner.signal(id, signal),
-            Action::Detach(_) => self.process = None,
-            Action::Push(pending) => {
-                if let Some(process) = &mut self.process {
-                    process.push(&pending);
-                }
-            }
-            Action::AwaitIdle => self.send(FromFrontd::AwaitIdle {}),
-            Action::Ack { seq, refused } => self.send(FromFrontd::Ack { seq, refused }),
-            Action::PressEsc => {
-                if let Some(Process { terminal: Some(terminal), .. }) = &self.process {
-                    terminal.press_esc();
-                }
-            }
-            Action::Run(id, event) => self.record(id, event),
-            Action::Forget(id) => {
-                self.app.directory.remove_door(&id);
-                self.process.take_if(|process| process.id == id);
-                self.app.spawner.forget(id);
-            }
-        }
-    }
-
-    fn record(&mut self, id: RunId, event: Event) {
-        let Some(run) = self.runs.get(&id) else { return };
-        let last = matches!(event, Event::Finished(_));
-        run.append(event);
-        if last {
-            self.runs.remove(&id);
-            self.app.runs.end(id);
-        }
-    }
-
-    fn send(&mut self, frame: FromFrontd) {
-        if let Some(process) = &mut self.process {
-            process.send(frame);
-        }
-    }
-
-    fn spawn(&mut self, id: SessionId) {
-        let Some(conversation) = &self.conversation else {
-            // submit() loads it before the machine hears of the message.
-            unreachable_conversation(&self.own, id);
-            return;
-        };
-        let (site, secret) = (&self.app.site, Secret::random());
-        let inbox = self.own.clone();
-        let door = Door::new(id.clone(), conversation.id, site.uid, &secret, inbox.clone());
-        self.app.directory.add_door(Arc::new(door));
-        self.process = Some(Process::new(id.clone()));
-        let spawn = Spawn {
-            session: id.clone(),
-            conversation: conversation.id,
-            user: site.user.clone(),
-            proof: Proof::None,
-            workspace: conversation.workspace.clone(),
-            permission_mode: self.app.config.session.permission_mode,
-            model: self.model.clone(),
-            terminal: site.terminal,
-            hooks: self.app.config.session.hooks,
-            secret,
-        };
-        let spawner = self.app.spawner.clone();
-        let patience = self.app.config.limits.start_timeout();
-        tokio::spawn(async move {
-            let result = match tokio::time::timeout(patience, spawner.spawn(spawn)).await {
-                Ok(result) => result,
-                Err(_) => Err((RefusalCode::StartFailed, String::from("spawnd does not answer"))),
-            };
-            let _ = inbox.send(Message::Spawned { process: id, result }).await;
-        });
-    }
-}
-
-/// A machine that spawns without a conversation would be a fault of ours: refuse, do not panic.
-fn unreachable_conversation(inbox: &mpsc::Sender<Message>, process: SessionId) {
-    let result = Err((RefusalCode::StartFailed, String::from("no conversation")));
-    let _ = inbox.try_send(Message::Spawned { process, result });
 }

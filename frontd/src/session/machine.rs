@@ -7,7 +7,9 @@
 //!    +---------- exited --------------+-----------+-- Stopping <------+
 //! ```
 //! Only an exit (or a refused spawn) leads back to `Cold`: a conversation never has two processes.
+//! The process of an earlier frontd begins as `Busy` ([`adopt`]).
 
+mod adopt;
 mod end;
 mod start;
 mod talk;
@@ -15,13 +17,17 @@ mod talk;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use proto::bridge::{Event as Told, ReplyRefusal};
+use proto::bridge::{Event as Told, ReplyRefusal, TokenUsage};
 use proto::ids::{Seq, SessionId};
 use proto::spawn::{ExitCause, RefusalCode, Signal};
 
+use adopt::Adoption;
+
+pub use adopt::Left;
+
 use super::diagnosis;
 use super::turn::{Pending, Phase, Work};
-use crate::run::{Event, Outcome, RunId};
+use crate::run::{Event, Outcome, RunId, Status};
 
 /// frontd's own patience for a receipt, over channel's: it counts only when channel is stuck.
 const RECEIPT_PATIENCE: Duration = Duration::from_secs(20);
@@ -58,6 +64,8 @@ pub enum Input {
     Of(SessionId, FromProcess),
     /// Make room, if idle.
     Evict,
+    /// Everything ends now: nobody wants the session any more.
+    Discard,
     /// The deadline may have passed.
     Tick,
 }
@@ -66,14 +74,31 @@ pub enum Input {
 #[derive(Debug, PartialEq)]
 pub enum FromProcess {
     Started,
-    Refused { code: RefusalCode, message: String },
+    /// Its terminal was handed over: it is the process of an earlier frontd, and alive.
+    Adopted,
+    Refused {
+        code: RefusalCode,
+        message: String,
+    },
     ReadyPid(u32),
-    Registered { pid: u32 },
-    Skipped { reason: String },
-    UnknownDialog { screen: String },
-    Told { seq: Seq, event: Told },
+    Registered {
+        pid: u32,
+    },
+    Skipped {
+        reason: String,
+    },
+    UnknownDialog {
+        screen: String,
+    },
+    Told {
+        seq: Seq,
+        event: Told,
+    },
     ChannelGone,
-    Exited { cause: ExitCause, screen: String },
+    Exited {
+        cause: ExitCause,
+        screen: String,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -85,13 +110,18 @@ pub enum Action {
     /// Close the connection of an attached channel: there is no process of ours to stop.
     Detach(SessionId),
     Push(Pending),
+    /// The message at the head begins a new conversation: nothing of the old one goes with it.
+    Renew,
     AwaitIdle,
     PressEsc,
     Ack {
+        process: SessionId,
         seq: Seq,
         refused: Option<ReplyRefusal>,
     },
     Run(RunId, Event),
+    /// All tokens of the run, maybe after its end.
+    Exact(RunId, TokenUsage),
     /// The process is known to be gone; spawnd may forget its exit.
     Forget(SessionId),
 }
@@ -133,18 +163,42 @@ pub struct Machine {
     attached: bool,
     /// Messages pushed to the current process.
     turns: u64,
+    /// The runs pushed last: what comes late may be about one of them, and of no other.
+    latest: [Option<RunId>; 2],
+    /// The run for which the conversation was begun anew.
+    renewed: Option<RunId>,
     /// There was an authenticated process: a first-version channel may not take over.
     owned: bool,
+    /// The process is an earlier frontd's, and not known to be ready. Only while `Busy`.
+    adoption: Option<Adoption>,
 }
 
 impl Machine {
     pub fn new(limits: Limits) -> Self {
         let queue = VecDeque::new();
-        Self { limits, state: State::Cold, queue, attached: false, turns: 0, owned: false }
+        let state = State::Cold;
+        Self {
+            limits,
+            state,
+            queue,
+            attached: false,
+            turns: 0,
+            latest: [None; 2],
+            renewed: None,
+            owned: false,
+            adoption: None,
+        }
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// When to send [`Input::Tick`].
     pub fn deadline(&self) -> Option<Instant> {
+        if let Some(deadline) = self.adoption_deadline() {
+            return deadline;
+        }
         match &self.state {
             State::Cold | State::Waiting | State::Spawning { .. } => None,
             State::Starting { deadline, .. }
@@ -179,10 +233,17 @@ impl Machine {
         self.attached
     }
 
+    /// May the process ask something on its terminal that is ours to answer?
+    pub fn may_ask(&self) -> bool {
+        matches!(&self.state, State::Starting { gate, .. } if gate.registered.is_none())
+    }
+
     /// The message that was pushed and has no receipt.
     pub fn unreceived(&self) -> Option<&Pending> {
         match &self.state {
-            State::Busy { work: Work::Ours(turn), .. } if turn.phase == Phase::Pushed => {
+            State::Busy { work: Work::Ours(turn), .. }
+                if turn.phase == Phase::Pushed && self.adoption.is_none() =>
+            {
                 Some(&turn.pending)
             }
             State::Cold
@@ -195,6 +256,17 @@ impl Machine {
         }
     }
 
+    /// Is claude, or a process that is on its way out, at work on something else?
+    fn is_engaged(&self) -> bool {
+        matches!(self.state, State::Busy { .. } | State::Stopping { .. })
+    }
+
+    /// Does displayed text wait for what follows it?
+    fn holds_text(&self) -> bool {
+        let State::Busy { work: Work::Ours(turn), .. } = &self.state else { return false };
+        turn.displayed.is_waiting()
+    }
+
     /// A word for the state, for people.
     pub fn state_name(&self) -> &'static str {
         match self.state {
@@ -203,6 +275,7 @@ impl Machine {
             State::Spawning { .. } => "spawning",
             State::Starting { .. } => "starting",
             State::Ready { .. } => "ready",
+            State::Busy { .. } if self.adoption.is_some() => "adopting",
             State::Busy { .. } => "busy",
             State::Stopping { .. } => "stopping",
         }
@@ -220,8 +293,14 @@ impl Machine {
     pub fn handle(&mut self, input: Input, now: Instant, out: &mut Vec<Action>) {
         match input {
             Input::Submit(pending) => {
+                let run = pending.run;
                 self.queue.push_back(pending);
                 self.advance(now, out);
+                if let Some(position) = self.queue.iter().position(|waits| waits.run == run)
+                    && (position > 0 || self.is_engaged())
+                {
+                    out.push(Action::Run(run, Event::Status(Status::Queued { position })));
+                }
             }
             Input::Leave(run) => {
                 self.drop_queued(run, out);
@@ -240,7 +319,8 @@ impl Machine {
                     self.process_said(process, said, now, out);
                 } else if let FromProcess::Told { seq, event } = said {
                     let refused = matches!(event, Told::Reply { .. });
-                    out.push(Action::Ack { seq, refused: refused.then_some(ReplyRefusal::Closed) });
+                    let refused = refused.then_some(ReplyRefusal::Closed);
+                    out.push(Action::Ack { process, seq, refused });
                 } else if matches!(said, FromProcess::Exited { .. }) {
                     out.push(Action::Forget(process));
                 }
@@ -251,6 +331,7 @@ impl Machine {
                     self.stop(process, now, out);
                 }
             }
+            Input::Discard => self.discard(now, out),
             Input::Tick => self.tick(now, out),
         }
     }
@@ -280,6 +361,7 @@ impl Machine {
                     self.state = State::Starting { process, gate: Gate::default(), deadline };
                 }
             }
+            FromProcess::Adopted => self.handed_over(process, now, out),
             FromProcess::Refused { code, message } => self.refused(code, &message, now, out),
             FromProcess::ReadyPid(pid) => {
                 self.pass_gate(|gate| gate.ready = Some(pid), process, now, out);
@@ -294,8 +376,11 @@ impl Machine {
                 self.cannot_start(diagnosis::of_dialog(&screen), process, now, out);
             }
             FromProcess::Told { seq, event } => {
-                let refused = self.told(event, process, now, out);
-                out.push(Action::Ack { seq, refused });
+                let refused = self.told(event, process.clone(), now, out);
+                // What is only held in memory is acknowledged with what follows it.
+                if refused.is_some() || !self.holds_text() {
+                    out.push(Action::Ack { process, seq, refused });
+                }
             }
             FromProcess::ChannelGone => self.channel_gone(process, now, out),
             FromProcess::Exited { cause, screen } => self.exited(process, cause, &screen, now, out),

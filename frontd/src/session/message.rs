@@ -1,24 +1,32 @@
 //! What other tasks tell a session's actor.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use proto::ids::{AbsolutePath, ModelName, SessionId};
+use proto::ids::{AbsolutePath, Instructions, ModelName, SessionId};
 use proto::spawn::{ExitCause, RefusalCode};
 use tokio::sync::oneshot;
 
 use super::machine::Input;
 use super::pool::Slot;
 use super::process::Link;
-use crate::run::Run;
+use crate::ask::Ask;
+use crate::run::{Keyed, Run, RunId};
 use crate::spawner::Started;
 
 pub enum Message {
-    Submit(Submission),
+    Submit(Box<Submission>),
     Input(Input),
     Slot(Option<Slot>),
     Spawned {
         process: SessionId,
         result: Result<Started, (RefusalCode, String)>,
+    },
+    /// A process of an earlier frontd is alive: its pty leader. If it is registered, spawnd's
+    /// `ready` came before.
+    Adopted {
+        process: SessionId,
+        leader: OwnedFd,
     },
     Exited {
         process: SessionId,
@@ -38,14 +46,31 @@ pub enum Message {
         link: Link,
         taken: oneshot::Sender<bool>,
     },
-    /// The server stops: every run ends now.
+    /// The beginning of this run could not be stored.
+    Unstored(RunId),
+    /// The session is to be forgotten; the answer comes when it is.
+    Discard(oneshot::Sender<()>),
+    /// The server stops and with it every session: every run ends now.
     Shutdown,
+    /// Only frontd stops. Runs and processes go on; the next frontd takes them over.
+    Leave,
 }
 
 /// One message of a person, for the queue.
 pub struct Submission {
     pub run: Arc<Run>,
-    pub content: Arc<str>,
+    /// The client can ask for this run again: it must not begin twice, whatever happens.
+    pub keyed: Option<Keyed>,
+    /// What the person says, and what the client says was said before.
+    pub ask: Ask,
+    /// The session is for this message alone.
+    pub ephemeral: bool,
+    /// The run that this one continues, if the client named it.
+    pub previous: Option<RunId>,
+    /// The client takes back what followed the message before.
+    pub rewinds: bool,
+    /// For the process that takes it, if it is started for it.
+    pub instructions: Option<Instructions>,
     pub chat_id: Arc<str>,
     /// Where a new conversation shall live; an old one must live there already.
     pub workspace: Option<AbsolutePath>,
@@ -59,5 +84,8 @@ pub enum NotTaken {
     QueueFull,
     /// The conversation lives elsewhere.
     OtherWorkspace(AbsolutePath),
+    /// The store cannot be read.
     Store,
+    /// The store takes nothing: what would come of the run could not be kept.
+    StoreFull,
 }

@@ -4,11 +4,13 @@
 //! sessions, [`directory`] finds the actor of a key.
 
 pub mod actor;
-pub mod alarm;
 pub mod diagnosis;
 pub mod directory;
 pub mod machine;
 pub mod message;
 pub mod pool;
 pub mod process;
+pub mod recall;
+pub mod restore;
+pub mod testimony;
 pub mod turn;

@@ -2,12 +2,16 @@
 //! still have to reach it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use proto::bridge::{FromFrontd, Meta};
+use proto::bridge::{FileRef, FromFrontd, Meta};
 use proto::ids::SessionId;
+use tokio::sync::Notify;
 
 use super::turn::Pending;
+use crate::ask::{Said, context};
+use crate::bridge::files;
 use crate::terminal::drain::Terminal;
 
 /// A channel whose process lives has this long to come back: its longest backoff and some.
@@ -25,6 +29,8 @@ pub struct Link {
     /// The peer's process id, from the kernel.
     pub pid: u32,
     pub frames: tokio::sync::mpsc::Sender<FromFrontd>,
+    /// Asks the connection to close.
+    pub evict: Arc<Notify>,
 }
 
 impl Link {
@@ -57,25 +63,68 @@ impl Process {
 
     /// Hands a frame to the channel. One that is away gets what matters again when it is back.
     pub fn send(&mut self, frame: FromFrontd) {
-        if let Some(link) = &self.link
+        if let Some(link) = &mut self.link
             && link.frames.try_send(frame).is_err()
         {
-            // It does not read; its connection ends, and a new one starts with hello.
-            self.link = None;
+            // It does not read: its connection is closed, and a new one starts with hello. The link itself stays until that end is told, or nobody would look whether
+            // the channel lives.
+            link.evict.notify_one();
+            link.frames = tokio::sync::mpsc::channel(1).0;
         }
     }
 
-    /// channel pushes a message id only once, so sending it again is safe.
-    pub fn push(&mut self, pending: &Pending) {
-        let chat_id = pending.chat_id.to_string();
-        let ts = timestamp();
-        let meta = Meta { chat_id, message_id: pending.message.clone(), ts };
-        self.send(FromFrontd::Inbound { content: pending.content.to_string(), meta });
+    /// Where frames go now, if somebody listens.
+    pub fn frames(&self) -> Option<&tokio::sync::mpsc::Sender<FromFrontd>> {
+        self.link.as_ref().map(|link| &link.frames)
     }
+}
+
+/// The frame that gives claude a message. channel pushes a message id only once, so sending it
+/// again is safe. `recall` is what claude has forgotten: it comes first, as far as there is room.
+pub fn inbound(pending: &Pending, recall: &[Said]) -> FromFrontd {
+    let prompt = &pending.prompt;
+    let chat_id = prompt.chat_id.to_string();
+    let meta = Meta { chat_id, message_id: pending.message.clone(), ts: timestamp() };
+    let mut content = String::new();
+    if !recall.is_empty() {
+        let told = prompt.context.as_deref().map_or(0, context::json_len);
+        let room = context::room(&prompt.content).unwrap_or(0).saturating_sub(told);
+        content.extend([&*context::context(recall, room), "\n\n"]);
+    }
+    if let Some(told) = prompt.context.as_deref() {
+        content.extend([told, "\n\n"]);
+    }
+    content.push_str(&prompt.content);
+    let files = prompt.files.iter().enumerate().map(|(index, file)| FileRef {
+        id: files::id(pending.run, index),
+        name: file.name.to_string(),
+        media_type: file.media_type.to_string(),
+        bytes: file.bytes,
+    });
+    FromFrontd::Inbound { content, meta, files: files.collect() }
 }
 
 /// Now, as RFC 3339 in UTC.
 fn timestamp() -> String {
     let now = time::OffsetDateTime::now_utc();
     now.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_takes_nothing_is_closed_and_still_known() {
+        let (frames, mut outgoing) = tokio::sync::mpsc::channel(1);
+        let mut process = Process::new(SessionId::random());
+        process.link = Some(Link { number: 7, pid: 1, frames, evict: Arc::default() });
+        for _ in 0..3 {
+            process.send(FromFrontd::Ping {});
+        }
+        assert!(outgoing.try_recv().is_ok());
+        let end = outgoing.try_recv();
+        assert_eq!(end, Err(tokio::sync::mpsc::error::TryRecvError::Disconnected));
+        assert_eq!(process.link.map(|link| link.number), Some(7));
+    }
 }

@@ -1,24 +1,52 @@
-//! What outlives the process: which conversation of the CLI belongs to which session key.
+//! What outlives the process: conversations, runs with their events, and the processes that serve
+//! them, in one SQLite file.
 //!
-//! [`sqlite`] is the store itself, synchronous. [`StoreHandle`] owns the one thread that uses it
-//! and answers over channels, so that no turn waits for a disk on the event loop.
+//! [`StoreHandle`] owns two threads: one writes, committing together what waits; one reads. No
+//! turn waits for a disk on the event loop.
 
-pub mod sqlite;
+pub mod change;
+mod conversations;
+mod durability;
+mod error;
+#[cfg(test)]
+mod fixture;
+mod ledger;
+mod open;
+mod reader;
+pub mod retention;
+mod rows;
+mod runs;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto::ids::{AbsolutePath, ConversationId, UnixUser};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use crate::identity::SessionKey;
-use sqlite::Store;
+pub use change::{
+    Batch, Change, Done, Idempotency, NewRun, Page, ProcessRow, RunRow, SessionRow, StoredFile,
+};
+pub use error::StoreError;
+pub use retention::Keep;
 
-/// Requests that wait for the thread. Each belongs to one session's actor, which waits for the
-/// answer, so the queue is as long as there are sessions that start at once.
-const QUEUE: usize = 256;
+use crate::identity::{self, SessionKey};
+use crate::run::RunId;
+use crate::spawner::chain;
+use durability::Durability;
+use error::Cause;
+use reader::Reader;
+use writer::Writer;
+
+/// Of the hashes of what a conversation has seen: the latest. History beyond is older than any
+/// that a client still edits.
+pub const SEEN: usize = 4096;
+
+const SYNC: &str = "store-sync";
 
 /// A session key's conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,143 +65,255 @@ impl Conversation {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("prepare the store at {}", path.display())]
-    Prepare { path: PathBuf, source: std::io::Error },
-    #[error("open the store at {}", path.display())]
-    Open { path: PathBuf, source: rusqlite::Error },
-    #[error("the store at {} has version {found}, this program knows up to {known}", path.display())]
-    Newer { path: PathBuf, found: i64, known: i64 },
-    #[error("set the corrupt store at {} aside", path.display())]
-    SetAside { path: PathBuf, source: std::io::Error },
-    #[error("{step}")]
-    Query { step: &'static str, source: rusqlite::Error },
-    #[error("the store's thread has ended")]
-    Stopped,
-}
-
-/// The store on its own thread. The last clone to go waits for what was asked of it.
+/// The store on its own threads. The last clone to go waits for what was asked of it.
 #[derive(Clone)]
 pub struct StoreHandle(Arc<Inner>);
 
 struct Inner {
-    /// `None` only while it is dropped.
-    jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+    /// Both are `None` only while it is dropped: that ends the threads once they have nothing to
+    /// do.
+    batches: Option<mpsc::Sender<Batch>>,
+    reader: Option<Reader>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
-
-enum Job {
-    Get(SessionKey, Answer<Option<Conversation>>),
-    Put(Conversation, Answer<()>),
-    Touch(SessionKey, Answer<()>),
+/// What the threads and the handle tell each other.
+struct Shared {
+    path: PathBuf,
+    pending: AtomicUsize,
+    failing: AtomicBool,
+    corrupt: AtomicBool,
+    durability: Durability,
 }
 
 impl StoreHandle {
-    /// Opens or makes the database at `path`, and its folder, and starts the thread. A corrupt
+    /// Opens or makes the database at `path`, and its folder, and starts the threads. A corrupt
     /// database is set aside, which is logged with its new name.
     ///
     /// # Errors
-    /// Whatever keeps the store from being opened or its thread from being started.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let opened = Store::open(path)?;
+    /// Whatever keeps the store from being opened or its threads from being started.
+    pub fn open(path: &Path, keep: Keep) -> Result<Self, StoreError> {
+        let opened = open::open(path)?;
         if let Some(aside) = &opened.set_aside {
             let (path, aside) = (path.display(), aside.display());
             tracing::error!(%path, %aside, "the store was corrupt and is set aside; conversations begin anew");
         }
-        let (jobs, queue) = mpsc::channel(QUEUE);
-        let thread = std::thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || serve(&opened.store, queue))
-            .map_err(|source| StoreError::Prepare { path: path.to_owned(), source })?;
-        Ok(Self(Arc::new(Inner { jobs: Some(jobs), thread: Some(thread) })))
+        let shared = Arc::new(Shared::new(path));
+        let (batches, queue) = mpsc::channel();
+        let (reader, jobs) = Reader::new(Arc::clone(&shared));
+        let open::Files { writer, reader: reading, checkpointer, log } = opened.files;
+        let writer = Writer::new(writer, Arc::clone(&shared), keep);
+        let durability = shared.durability.clone();
+        let mut inner =
+            Inner { shared, batches: Some(batches), reader: Some(reader), threads: Vec::new() };
+        // From here on `inner` ends those that have started.
+        for (name, work) in [
+            ("store", Box::new(move || writer.serve(&queue)) as Box<dyn FnOnce() + Send>),
+            ("store-reader", Box::new(move || reader::serve(&reading, jobs))),
+            (SYNC, Box::new(move || durability.serve(&log, &checkpointer))),
+        ] {
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+            let prepare = |source| StoreError::Prepare { path: path.to_owned(), source };
+            inner.threads.push(thread.map_err(prepare)?);
+        }
+        Ok(Self(Arc::new(inner)))
     }
 
-    /// # Errors
-    /// When the database cannot be read, or the row is not one of ours.
-    pub async fn get(&self, key: SessionKey) -> Result<Option<Conversation>, StoreError> {
-        self.ask(|answer| Job::Get(key, answer)).await
+    /// Never blocks; callers bound what they have outstanding.
+    pub fn write(&self, batch: Batch) {
+        self.0.shared.pending.fetch_add(1, Ordering::Relaxed);
+        let Some(batches) = &self.0.batches else { return };
+        if let Err(mpsc::SendError(batch)) = batches.send(batch) {
+            self.0.shared.pending.fetch_sub(1, Ordering::Relaxed);
+            if let Some(done) = batch.done {
+                done(Err(Arc::new(StoreError::Stopped)));
+            }
+        }
     }
 
-    /// Inserts the conversation, or replaces the one that the key had. Once this has returned, it
-    /// survives any end of this process.
+    /// Batches that are not yet committed.
+    pub fn pending(&self) -> usize {
+        self.0.shared.pending.load(Ordering::Relaxed)
+    }
+
+    /// Writes `changes`. Once this has returned, they survive any end of this process.
     ///
     /// # Errors
-    /// When the database cannot be written.
-    pub async fn put(&self, conversation: Conversation) -> Result<(), StoreError> {
-        self.ask(|answer| Job::Put(conversation, answer)).await
+    /// When they could not be written: then none of them was.
+    pub async fn committed(&self, changes: Vec<Change>) -> Result<(), Arc<StoreError>> {
+        let (sender, verdict) = oneshot::channel();
+        let done: Done = Box::new(move |result| drop(sender.send(result)));
+        self.write(Batch { changes, done: Some(done) });
+        verdict.await.unwrap_or_else(|_| Err(Arc::new(StoreError::Stopped)))
     }
 
-    /// Notes that the conversation was used now. An unknown key is no error.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub async fn touch(&self, key: SessionKey) -> Result<(), StoreError> {
-        self.ask(|answer| Job::Touch(key, answer)).await
+    /// Did the last commit fail for want of a disk that takes it? Cleared by the next that
+    /// succeeds; one is tried every second.
+    pub fn is_failing(&self) -> bool {
+        self.0.shared.failing.load(Ordering::Relaxed) || self.0.shared.is_corrupt()
+    }
+}
+
+/// Reads. Each sees everything that was committed before it was asked.
+///
+/// # Errors
+/// When the database cannot be read, or a row is none of ours.
+#[expect(clippy::missing_errors_doc, reason = "one word for all of them")]
+impl StoreHandle {
+    /// A key's conversation, and the hashes of what it has seen.
+    pub async fn conversation(
+        &self,
+        key: SessionKey,
+    ) -> Result<Option<(Conversation, Vec<u64>)>, StoreError> {
+        self.read("look a conversation up", move |db| conversations::get(db, &key)).await
     }
 
-    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, StoreError> {
-        let (sender, answer) = oneshot::channel();
-        let jobs = self.0.jobs.as_ref().ok_or(StoreError::Stopped)?;
-        jobs.send(job(sender)).await.map_err(|_| StoreError::Stopped)?;
-        answer.await.map_err(|_| StoreError::Stopped)?
+    pub async fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError> {
+        self.read("look a run up", move |db| runs::get(db, id)).await
+    }
+
+    /// The run that was begun with this idempotency key, and the fingerprint of its request.
+    pub async fn keyed(
+        &self,
+        principal: String,
+        key: String,
+    ) -> Result<Option<(RunRow, [u8; 32])>, StoreError> {
+        let principal = identity::plain(&principal);
+        self.read("look a key up", move |db| runs::keyed(db, &principal, &key)).await
+    }
+
+    /// The events after `after`: at most 1,024 and 512 KiB, but at least one if there is one.
+    pub async fn events(&self, run: RunId, after: u64) -> Result<Page, StoreError> {
+        self.read("read a run's events", move |db| runs::events(db, run, after)).await
+    }
+
+    /// A session's runs, the newest first; with `before`, those older than the run with this
+    /// number.
+    pub async fn runs_of(
+        &self,
+        key: SessionKey,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        self.read("list a session's runs", move |db| runs::of_session(db, &key, before, limit))
+            .await
+    }
+
+    /// The oldest first.
+    pub async fn unfinished(&self) -> Result<Vec<RunRow>, StoreError> {
+        self.read("list the runs under way", runs::unfinished).await
+    }
+
+    pub async fn processes(&self) -> Result<Vec<ProcessRow>, StoreError> {
+        self.read("list processes", conversations::processes).await
+    }
+
+    /// In the order of their keys; with `after`, those whose key comes later than this text.
+    pub async fn sessions(
+        &self,
+        principal: String,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<SessionRow>, StoreError> {
+        self.read("list sessions", move |db| {
+            conversations::sessions(db, &principal, after.as_deref(), limit)
+        })
+        .await
+    }
+
+    /// The session with this key.
+    pub async fn session(&self, key: SessionKey) -> Result<Option<SessionRow>, StoreError> {
+        self.read("look a session up", move |db| conversations::session(db, &key)).await
+    }
+
+    /// A file of a run under way.
+    pub async fn file(&self, run: RunId, index: usize) -> Result<Option<StoredFile>, StoreError> {
+        self.read("read a file", move |db| runs::file(db, run, index)).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        step: &'static str,
+        query: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.0.reader.as_ref().ok_or(StoreError::Stopped)?.read(step, query).await
+    }
+}
+
+impl Shared {
+    fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            pending: AtomicUsize::new(0),
+            failing: AtomicBool::new(false),
+            corrupt: AtomicBool::new(false),
+            durability: Durability::default(),
+        }
+    }
+
+    fn is_corrupt(&self) -> bool {
+        self.corrupt.load(Ordering::Relaxed)
+    }
+
+    /// About as many pages were written.
+    fn committed(&self, pages: usize) {
+        self.durability.committed(pages);
+        if self.failing.swap(false, Ordering::Relaxed) {
+            tracing::warn!("the store takes what is written again");
+        }
+    }
+
+    /// Learns from the error of a commit.
+    fn failed(&self, error: &StoreError) {
+        match error.cause() {
+            Cause::Batch => {}
+            Cause::Disk | Cause::Locked => {
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    let error = chain(error);
+                    tracing::error!(%error, "the store takes nothing: new runs are refused");
+                }
+            }
+            Cause::Corrupt => self.corrupted(error),
+        }
+    }
+
+    /// Learns from the error of a read.
+    fn failed_to_read(&self, error: &StoreError) {
+        if error.cause() == Cause::Corrupt {
+            self.corrupted(error);
+        }
+    }
+
+    /// Nothing is written any more to a file whose pages contradict each other, and nothing that
+    /// it says is trusted. It is left where it is until nobody has it open: the next start sets
+    /// it aside.
+    fn corrupted(&self, error: &StoreError) {
+        if self.corrupt.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (path, error) = (self.path.display(), chain(error));
+        tracing::error!(%path, %error, "the store is corrupt: nothing is stored until a restart, which sets it aside");
+        if let Err(error) = open::mark_corrupt(&self.path) {
+            tracing::error!(%path, %error, "the next start may not know that the store is corrupt");
+        }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Closing the queue ends the thread once it is empty.
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        self.batches = None;
+        self.reader = None;
+        let own = std::thread::current().id();
+        for thread in self.threads.drain(..) {
+            // The last to be started: it syncs what the writer does until its end.
+            if thread.thread().name() == Some(SYNC) {
+                self.shared.durability.stop();
+            }
+            // A callback may hold the last handle: a thread cannot wait for itself.
+            if thread.thread().id() != own {
+                let _ = thread.join();
+            }
         }
-    }
-}
-
-fn serve(store: &Store, mut queue: mpsc::Receiver<Job>) {
-    while let Some(job) = queue.blocking_recv() {
-        // Whoever asked may have gone meanwhile.
-        match job {
-            Job::Get(key, answer) => drop(answer.send(store.get(&key))),
-            Job::Put(conversation, answer) => drop(answer.send(store.put(&conversation, now()))),
-            Job::Touch(key, answer) => drop(answer.send(store.touch(&key, now()))),
-        }
-    }
-}
-
-/// Seconds since 1970.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::identity::{BodyHints, identify};
-
-    #[tokio::test]
-    async fn a_conversation_is_found_after_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("frontd/synthesis.db");
-        let body = BodyHints { user: Some("alice"), ..BodyHints::default() };
-        let key = identify("local", &http::HeaderMap::new(), &body).unwrap().key;
-        let workspace = AbsolutePath::new("/srv/demo").unwrap();
-        let conversation =
-            Conversation::new(key.clone(), UnixUser::new("alice").unwrap(), workspace);
-
-        let store = StoreHandle::open(&path).unwrap();
-        assert_eq!(store.get(key.clone()).await.unwrap(), None);
-        store.put(conversation.clone()).await.unwrap();
-        store.touch(key.clone()).await.unwrap();
-        let other = store.clone();
-        drop(store);
-        assert_eq!(other.get(key.clone()).await.unwrap().as_ref(), Some(&conversation));
-        drop(other);
-
-        let store = StoreHandle::open(&path).unwrap();
-        assert_eq!(store.get(key).await.unwrap(), Some(conversation));
     }
 }

@@ -2,7 +2,7 @@
 //! into the screen model, start-up dialogs answered. After registration nothing is typed but Esc.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,10 +11,12 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use proto::spawn::TerminalSize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::dialogs::{Dialogs, Look};
+use super::redraw;
 use super::screen::Screen;
 
 /// Bytes of one read. A pty hands out at most 4 KiB at a time; a larger buffer gains nothing.
@@ -32,13 +34,19 @@ const KEY_WITHIN: Duration = Duration::from_secs(1);
 pub struct Terminal {
     shared: Arc<Shared>,
     drain: JoinHandle<()>,
+    redraw: Option<JoinHandle<()>>,
 }
 
 struct Shared {
     keys: tokio::sync::Mutex<pipe::Sender>,
+    size: TerminalSize,
+    /// Rung at each read.
+    output: Notify,
     drawing: Mutex<Drawing>,
     /// Dialogs are answered only until the channel is registered.
     starting: AtomicBool,
+    /// Half of what stands there may not have been drawn for us.
+    redrawing: AtomicBool,
 }
 
 /// The screen as it was last looked at, and what came since.
@@ -82,11 +90,14 @@ impl Terminal {
         let output = pipe::Receiver::from_owned_fd_unchecked(leader)?;
         let shared = Arc::new(Shared {
             keys: tokio::sync::Mutex::new(keys),
+            size,
+            output: Notify::new(),
             drawing: Mutex::new(Drawing { screen: Screen::new(size), unseen: VecDeque::new() }),
             starting: AtomicBool::new(true),
+            redrawing: AtomicBool::new(false),
         });
         let drain = tokio::spawn(drain(output, Arc::clone(&shared), policy_set_key, on_unknown));
-        Ok(Self { shared, drain })
+        Ok(Self { shared, drain, redraw: None })
     }
 
     /// The channel is registered: from now on the screen is only looked at.
@@ -104,6 +115,26 @@ impl Terminal {
         });
     }
 
+    /// Makes claude draw all of its screen again, for a leader whose earlier output went elsewhere.
+    pub fn redraw(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        shared.redrawing.store(true, Ordering::Relaxed);
+        self.redraw = Some(tokio::spawn(async move {
+            let leader = shared.keys.lock().await.as_fd().try_clone_to_owned();
+            let resized = match leader {
+                Ok(leader) => {
+                    let resize = |cells| redraw::resize(&leader, cells);
+                    redraw::provoke(shared.size, &shared.output, resize).await
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = resized {
+                tracing::warn!(%error, "the terminal could not be resized");
+            }
+            shared.redrawing.store(false, Ordering::Relaxed);
+        }));
+    }
+
     /// The screen as text for people, after the process has ended.
     pub async fn last_words(&mut self) -> String {
         // Ends when the kernel reports the hangup; a process that kept the terminal is not waited for.
@@ -115,6 +146,9 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         self.drain.abort();
+        if let Some(redraw) = &self.redraw {
+            redraw.abort();
+        }
     }
 }
 
@@ -147,6 +181,7 @@ async fn drain(
                 // EIO is the hangup: the last process that held the terminal is gone.
                 let Ok(count @ 1..) = read else { return };
                 let Some(bytes) = buffer.get(..count) else { return };
+                shared.output.notify_waiters();
                 let look = {
                     let mut drawing = shared.lock();
                     if shared.starting.load(Ordering::Relaxed) {
@@ -170,6 +205,10 @@ async fn drain(
                 };
             }
             () = sleep_until(still.unwrap_or_else(Instant::now)), if still.is_some() => {
+                if shared.redrawing.load(Ordering::Relaxed) {
+                    suspicion = suspicion.map(|(_, quoted)| (Instant::now(), quoted));
+                    continue;
+                }
                 if let (Some((_, quoted)), Some(report)) = (suspicion.take(), on_unknown.take()) {
                     report(quoted);
                 }

@@ -184,12 +184,13 @@ checked_text!(
     Argument,
     "must be no option that spawnd itself gives, no short option, no control character",
     |text| {
-        const OURS: [&str; 19] = [
+        const OURS: [&str; 21] = [
             "--session-id", "--resume", "--continue", "--fork-session", "--permission-mode",
             "--dangerously-skip-permissions", "--allow-dangerously-skip-permissions",
             "--mcp-config", "--strict-mcp-config", "--settings", "--setting-sources",
             "--debug-file", "--model", "--allowedTools", "--allowed-tools", "--channels",
-            "--dangerously-load-development-channels", "--print", "--",
+            "--dangerously-load-development-channels", "--append-system-prompt-file",
+            "--system-prompt-snapshot", "--print", "--",
         ];
         let option = text.split('=').next().unwrap_or_default();
         (1..=4096).contains(&text.len())

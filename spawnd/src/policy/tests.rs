@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{Source, parse};
-use proto::ids::{ConversationId, ModelName, Secret, SessionId};
+use proto::ids::{ConversationId, Instructions, ModelName, Secret, SessionId};
 use proto::spawn::{PermissionMode, RefusalCode, TerminalSize};
 
 pub(crate) fn path(text: &str) -> AbsolutePath {
@@ -51,6 +51,7 @@ pub(crate) fn request() -> Spawn {
         model: None,
         terminal: TerminalSize::new(40, 100).unwrap(),
         hooks: true,
+        instructions: None,
         secret: Secret::random(),
     }
 }
@@ -161,6 +162,13 @@ fn each_rule_refuses_with_its_code() {
     assert_eq!(code(|c| c.request.permission_mode = bypass), RefusalCode::NotAllowed);
     let model = Some(ModelName::new("other").unwrap());
     assert_eq!(code(|c| c.request.model = model), RefusalCode::NotAllowed);
+    let told = |c: &mut Case| c.request.instructions = Instructions::new("x".to_owned()).ok();
+    assert_eq!(code(told), RefusalCode::NotAllowed);
+    let plan = plan(|c| {
+        told(c);
+        c.rule().instructions = true;
+    });
+    assert_eq!(plan.instructions.unwrap().expose(), "x");
     assert_eq!(code(|c| c.policy.config.claude.path = None), RefusalCode::ClaudeMissing);
     assert_eq!(code(|c| c.facts.live_sessions = 3), RefusalCode::Busy);
     assert_eq!(code(|c| c.facts.live_of_user = 2), RefusalCode::Busy);

@@ -106,6 +106,7 @@ impl Place {
             "name = \"{}\"\nproof = \"none\"\nhome = \"real\"\nsessions = 128\n\
              roots = [{:?}, {:?}]\n\
              permission_modes = [\"acceptEdits\", \"bypassPermissions\", \"manual\", \"plan\"]\n\
+             instructions = true\n\
              environment = {{ ANTHROPIC_API_KEY = \"key-of-the-test\" }}\n\
              visible = [{:?}]\n\
              account = {{ uid = {uid}, gid = {gid}, home = {:?}, shell = \"/bin/sh\" }}\n",
@@ -248,6 +249,7 @@ impl Daemon {
             model: None,
             terminal: TerminalSize::new(33, 101).unwrap(),
             hooks: true,
+            instructions: None,
             secret: Secret::random(),
         }
     }

@@ -1,11 +1,18 @@
 //! Measures the release build from outside, as a client and through /proc, and prints a table.
 
 pub mod http;
+pub mod long;
 pub mod machine;
 pub mod privileged;
+pub mod readers;
 pub mod real;
 pub mod rows;
+pub mod session;
 pub mod stats;
+pub mod store;
+pub mod stored;
+pub mod subscribers;
+pub mod versus;
 
 /// One line of the table.
 #[derive(Debug)]

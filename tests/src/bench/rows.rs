@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use serde_json::json;
 
 use super::http::Connection;
+use super::session::{Cost, Session};
 use super::stats::Times;
 use super::{Row, machine};
 use crate::harness::{Options, Server, binary, processes};
@@ -21,11 +22,11 @@ const HOOKED: usize = 300;
 const IDLE: Duration = Duration::from_secs(60);
 
 /// A fake claude that costs as little as it can.
-fn quick() -> serde_json::Value {
+pub(super) fn quick() -> serde_json::Value {
     json!({ "development_dialog": false, "quiet": true, "transcript": false, "state_file": false })
 }
 
-fn hooks(on: bool) -> String {
+pub(super) fn hooks(on: bool) -> String {
     format!("[session]\nhooks = {on}\n[limits]\nprocesses = 100\n")
 }
 
@@ -59,26 +60,9 @@ fn cold(server: &Server) -> anyhow::Result<Row> {
 }
 
 fn hot(server: &Server) -> anyhow::Result<Vec<Row>> {
-    let before = server.claudes();
-    let mut connection = Connection::open(server.client.address, "hot")?;
-    for _ in 0..200 {
-        connection.turn("warm")?;
-    }
-    let claude = server.claudes().into_iter().find(|pid| !before.contains(pid));
-    let channel = channel_of(claude.context("a new claude")?)?;
-    let frontd = server.pid();
-    let cpu = |pid| machine::cpu(pid);
-    let (frontd_before, channel_before) = (cpu(frontd)?, cpu(channel)?);
-    let mut times = Vec::with_capacity(HOT);
-    for _ in 0..HOT {
-        times.push(connection.turn("hello")?.done);
-    }
-    let each = |before: Duration, after: Duration| {
-        (after - before).as_secs_f64() * 1e6 / f64::from(u32::try_from(HOT).unwrap_or(u32::MAX))
-    };
-    let frontd_cost = each(frontd_before, cpu(frontd)?);
-    let channel_cost = each(channel_before, cpu(channel)?);
-    let times = Times::new(times);
+    let mut session = Session::open(server, "hot")?;
+    session.turns(200)?;
+    let Cost { times, frontd, channel } = session.turns(HOT)?;
     let good = times.median() <= Duration::from_micros(200)
         && times.percentile(99) <= Duration::from_millis(2);
     Ok(vec![
@@ -90,9 +74,9 @@ fn hot(server: &Server) -> anyhow::Result<Vec<Row>> {
         },
         Row {
             name: "CPU of frontd + channel for each hot turn",
-            value: format!("{frontd_cost:.0} + {channel_cost:.0} µs"),
+            value: format!("{frontd:.0} + {channel:.0} µs"),
             target: "≤ 150 µs",
-            met: Some(frontd_cost + channel_cost <= 150.0),
+            met: Some(frontd + channel <= 150.0),
         },
     ])
 }
@@ -216,7 +200,7 @@ fn hook_times(folder: &Path) -> anyhow::Result<Times> {
     Ok(Times::new(times))
 }
 
-fn channel_of(claude: u32) -> anyhow::Result<u32> {
+pub(super) fn channel_of(claude: u32) -> anyhow::Result<u32> {
     child_named(claude, "channel")
 }
 

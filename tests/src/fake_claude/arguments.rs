@@ -19,6 +19,8 @@ pub(super) struct Arguments {
     pub(super) allowed_tools: Vec<String>,
     pub(super) debug_file: Option<PathBuf>,
     pub(super) model: String,
+    /// Behind the system prompt.
+    pub(super) append_system_prompt_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +73,7 @@ pub(super) fn parse(arguments: &[String]) -> Result<Arguments, Refusal> {
         allowed_tools: Vec::new(),
         debug_file: None,
         model: "claude-opus-5-5".to_owned(),
+        append_system_prompt_file: None,
     };
     let mut rest = arguments;
     while let [argument, after @ ..] = rest {
@@ -94,6 +97,12 @@ pub(super) fn parse(arguments: &[String]) -> Result<Arguments, Refusal> {
             "--setting-sources" => found.setting_sources = Some(one(name, inline, &mut rest)?),
             "--settings" => found.settings = Some(one(name, inline, &mut rest)?.into()),
             "--debug-file" => found.debug_file = Some(one(name, inline, &mut rest)?.into()),
+            "--append-system-prompt-file" => {
+                found.append_system_prompt_file = Some(one(name, inline, &mut rest)?.into());
+            }
+            "--system-prompt-snapshot" => {
+                one(name, inline, &mut rest)?;
+            }
             "--model" => found.model = one(name, inline, &mut rest)?,
             "--permission-mode" => found.permission_mode = mode(one(name, inline, &mut rest)?)?,
             "--session-id" => {

@@ -20,6 +20,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 
 impl Claude {
     pub(super) fn boot(&mut self) -> Result<(), Halt> {
+        self.reach("boot")?;
         self.pause(self.conf.dialog_delay())?;
         for asked in self.dialogs() {
             self.ask(&asked)?;
@@ -78,8 +79,14 @@ impl Claude {
         let mut focus = asked.focus;
         let columns = self.terminal.columns;
         self.draw_in_pieces(asked.dialog.draw(columns, focus).as_bytes())?;
+        self.records.debug("fake-claude: dialog stands");
         loop {
-            self.wait(None, |claude| !claude.keys.is_empty())?;
+            self.wait(None, |claude| !claude.keys.is_empty() || claude.resized)?;
+            if std::mem::take(&mut self.resized) {
+                // As the real CLI: all of the screen, from its first row.
+                self.draw("\x1b[H\x1b[J")?;
+                self.draw(&asked.dialog.draw(columns, focus))?;
+            }
             let keys = std::mem::take(&mut self.keys);
             let mut rest = keys.as_slice();
             while let Some((key, after)) = next_key(rest) {
@@ -126,6 +133,7 @@ impl Claude {
         let last = seen.saturating_sub(1) / size * size;
         for piece in bytes[..last].chunks(size) {
             self.draw_bytes(piece)?;
+            self.records.debug("fake-claude: a piece of a dialog");
             self.pause(self.conf.dialog_pause())?;
         }
         // Looked for before the last piece: behind it an answer may come at any moment.
@@ -189,6 +197,7 @@ impl Claude {
         self.ask_server(1, &wire::list_tools(), CONNECT_WITHIN)?;
         self.next_id = 2;
         self.pause(self.conf.registration_delay())?;
+        self.reach("unregistered")?;
         if self.conf.never_registers {
             return Ok(());
         }

@@ -34,6 +34,8 @@ pub(super) enum Halt {
 pub(super) struct Claude {
     pub(super) conf: Conf,
     pub(super) arguments: Arguments,
+    /// What the file behind the system prompt held.
+    pub(super) instructions: Option<String>,
     pub(super) terminal: Terminal,
     pub(super) signals: OwnedFd,
     pub(super) server: Option<Server>,
@@ -53,6 +55,8 @@ pub(super) struct Claude {
     pub(super) late: Vec<(Instant, String)>,
     pub(super) lost_pushes: usize,
     pub(super) reads_terminal: bool,
+    /// The terminal's size changed: what stands on it is to be drawn again.
+    pub(super) resized: bool,
 }
 
 impl Claude {
@@ -155,6 +159,7 @@ impl Claude {
                     return Err(Halt::Exit(0));
                 }
                 Ok(Signal::SIGHUP) => return Err(Halt::Exit(129)),
+                Ok(Signal::SIGWINCH) => self.resized = true,
                 Ok(_) | Err(_) => {}
             }
         }
@@ -206,6 +211,7 @@ impl Claude {
                 "MCP server \"{name}\": notifications/claude/channel ({length} chars)"
             ));
         }
+        self.journal("push", &push);
         if self.lost_pushes > 0 {
             self.lost_pushes -= 1;
         } else if self.queue.len() < QUEUE {

@@ -50,6 +50,9 @@ pub(super) struct Conf {
     pub(super) transcript: bool,
     /// Keep `sessions/<pid>.json` (bench: false).
     pub(super) state_file: bool,
+    /// Points at which it waits until the test lets it go on (`stage`): `boot`, `unregistered`,
+    /// `pushed`, `prompted`, `received`, `tool`, `progress`, `replied`, `stopped`.
+    pub(super) holds: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -88,6 +91,7 @@ impl Default for Conf {
             quiet: false,
             transcript: true,
             state_file: true,
+            holds: Vec::new(),
         }
     }
 }

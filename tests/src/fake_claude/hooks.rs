@@ -46,6 +46,8 @@ pub(super) fn settings(path: &Path) -> Settings {
 
 pub(super) struct Hooks {
     on: bool,
+    /// Run each hook twice.
+    pub(super) twice: bool,
     settings: Settings,
     environment: Vec<(&'static str, OsString)>,
 }
@@ -59,7 +61,7 @@ impl Hooks {
         environment: Vec<(&'static str, OsString)>,
     ) -> Self {
         let on = on && !given.disable_all_hooks && !user.disable_all_hooks;
-        Self { on, settings: given, environment }
+        Self { on, twice: false, settings: given, environment }
     }
 
     pub(super) fn skips_bypass_dialog(&self) -> bool {
@@ -83,8 +85,10 @@ impl Hooks {
                 continue;
             }
             for hook in matcher.hooks.iter().filter(|hook| hook.kind == "command") {
-                let printed = self.run_one(&hook.command, &body);
-                output = serde_json::from_slice(&printed).ok().or(output);
+                for _ in 0..if self.twice { 2 } else { 1 } {
+                    let printed = self.run_one(&hook.command, &body);
+                    output = serde_json::from_slice(&printed).ok().or(output);
+                }
             }
         }
         output

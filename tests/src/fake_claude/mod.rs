@@ -9,6 +9,7 @@
 //! | `claude` | the one poll |
 //! | `turn`, `script`, `tools` | one message |
 //! | `server`, `wire` | the channel as a child process; JSON-RPC |
+//! | `stage` | where a test can hold it |
 //! | `hooks`, `records` | command hooks; debug log, state file, transcript |
 
 mod arguments;
@@ -22,6 +23,7 @@ mod records;
 mod screen;
 mod script;
 mod server;
+mod stage;
 mod sys;
 mod terminal;
 mod tools;
@@ -96,8 +98,14 @@ fn prepare(conf: Conf, arguments: Arguments) -> Result<Claude, String> {
                     when using --print"
             .to_owned());
     }
+    let instructions = match &arguments.append_system_prompt_file {
+        Some(file) => Some(std::fs::read_to_string(file).map_err(|_| {
+            format!("Error: Append system prompt file not found: {}", file.display())
+        })?),
+        None => None,
+    };
     let system = |error: std::io::Error| format!("fake-claude: {error}");
-    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGWINCH];
     let signals = sys::signal_pipe(&signals).map_err(system)?;
     let terminal = Terminal::open().map_err(system)?;
     let hooks = hooks(&conf, &arguments, &places);
@@ -110,6 +118,7 @@ fn prepare(conf: Conf, arguments: Arguments) -> Result<Claude, String> {
         lost_pushes: conf.deaf_pushes,
         conf,
         arguments,
+        instructions,
         terminal,
         signals,
         server: None,
@@ -125,6 +134,7 @@ fn prepare(conf: Conf, arguments: Arguments) -> Result<Claude, String> {
         next_id: 2,
         late: Vec::new(),
         reads_terminal: true,
+        resized: false,
     })
 }
 

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -71,6 +72,8 @@ pub(super) struct Records {
     transcript: bool,
     /// The last line's uuid: lines form a chain.
     parent: Option<Uuid>,
+    /// When the next line is written: the real CLI is late, too.
+    later: Option<Instant>,
 }
 
 struct State {
@@ -89,6 +92,7 @@ impl Records {
             state: None,
             transcript: keep,
             parent: None,
+            later: None,
         }
     }
 
@@ -198,6 +202,11 @@ impl Records {
         self.chained(json!({"type": "user", "message": {"role": "user", "content": [block]}}));
     }
 
+    /// The next line is written then, whatever happens until then.
+    pub(super) fn later(&mut self, at: Instant) {
+        self.later = Some(at).filter(|at| *at > Instant::now());
+    }
+
     pub(super) fn keeps_transcript(&self) -> bool {
         self.transcript
     }
@@ -216,19 +225,32 @@ impl Records {
         line["cwd"] = json!(self.places.cwd);
         line["sessionId"] = json!(self.places.conversation);
         line["version"] = json!(super::VERSION);
-        self.append(&[line]);
+        match self.later.take() {
+            None => self.append(&[line]),
+            Some(at) => {
+                let path = self.places.transcript();
+                // Ends with the process at the latest.
+                std::thread::spawn(move || {
+                    std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                    append(&path, &[line]);
+                });
+            }
+        }
     }
 
     fn append(&self, lines: &[Value]) {
         if !self.transcript {
             return;
         }
-        let path = self.places.transcript();
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        let _ = std::fs::create_dir_all(folder);
-        let _ = private(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+        append(&self.places.transcript(), lines);
     }
+}
+
+fn append(path: &Path, lines: &[Value]) {
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let _ = std::fs::create_dir_all(folder);
+    let _ = private(path).and_then(|mut file| file.write_all(text.as_bytes()));
 }
 
 fn private(path: &Path) -> std::io::Result<File> {

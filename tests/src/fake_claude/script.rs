@@ -10,7 +10,7 @@ use super::claude::{Claude, Halt};
 use super::tools::{self, Bash};
 use super::turn::{End, Turn};
 use super::wire;
-use crate::directive::{self, Action, Script};
+use crate::directive::{self, Action, ClaimedTool, Script};
 
 const DONE: &str = "Done.";
 /// How often a running tool is looked at.
@@ -45,10 +45,34 @@ impl Claude {
             Action::Say(text) => self.answer(turn, text),
             Action::Big { kib } => self.answer(turn, &directive::big_text(*kib)),
             Action::EchoEnv => self.answer(turn, &environment()),
+            Action::EchoInstructions => {
+                let told = self.instructions.clone();
+                self.answer(turn, told.as_deref().unwrap_or("none"))
+            }
             Action::TextOnly(text) => Ok(End::Stop(text.clone())),
             Action::Mute => Ok(End::Stop(String::new())),
             Action::UseTool { name, input } => self.use_tool(turn, name, input),
+            Action::Display { count, pause } => {
+                let lines: Vec<String> =
+                    (1..=*count).map(|index| directive::display_text(index, *count)).collect();
+                let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+                self.display(turn, &lines, *pause)?;
+                self.answer(turn, &echo(turn))
+            }
+            Action::Files => self.answer(turn, &tools::told_files(&turn.files)),
+            Action::ClaimTool(tool) => self.claim(turn, tool),
+            Action::Compact => {
+                let prompt_id = Some(turn.prompt_id);
+                let before = json!({"trigger": "auto", "custom_instructions": null});
+                self.hook("PreCompact", prompt_id, None, &before);
+                let start = json!({"source": "compact", "model": "fake"});
+                self.hook("SessionStart", prompt_id, None, &start);
+                let after = json!({"trigger": "auto", "compact_summary": "What was said."});
+                self.hook("PostCompact", prompt_id, None, &after);
+                self.answer(turn, &echo(turn))
+            }
             Action::Chunks { count, pause } => self.chunks(turn, *count, *pause),
+            Action::Stages => self.stages(turn),
             Action::Hang => self.wait(None, |_| false).map(|_| End::Silent),
             Action::ApiError { status } => Ok(failure(*status)),
             Action::Crash => {
@@ -106,6 +130,21 @@ impl Claude {
         Ok(End::Stop(DONE.to_owned()))
     }
 
+    /// A tool, a reply, the final reply: each may be held.
+    fn stages(&mut self, turn: &Turn) -> Result<End, Halt> {
+        let (id, name) = (self.fresh_id(), "Bash");
+        let input = json!({"command": "true", "description": "nothing"});
+        self.call(turn, name, &input, &tool_use_id(id), |claude| {
+            claude.reach("tool")?;
+            claude.run_tool(name, &input)
+        })?;
+        self.reply(turn, directive::STAGES[0], false, ReplyTo::Message)?;
+        self.reach("progress")?;
+        let last = self.reply(turn, directive::STAGES[1], true, ReplyTo::Message)?;
+        self.reach("replied")?;
+        Ok(End::Stop(if last.is_error { last.text } else { DONE.to_owned() }))
+    }
+
     fn use_tool(&mut self, turn: &mut Turn, name: &str, input: &str) -> Result<End, Halt> {
         let input: Value = serde_json::from_str(input).unwrap_or_else(|_| json!({}));
         let id = self.fresh_id();
@@ -116,12 +155,27 @@ impl Claude {
         // Messages that came during the tool are injected into the turn, under its prompt id.
         let mut script = None;
         while let Some(push) = self.queue.pop_front() {
-            script = Some(self.enter(turn, push));
+            script = Some(self.enter(turn, push)?);
         }
         match script {
             Some(_) => self.answer(turn, &echo(turn)),
             None => self.answer(turn, &text),
         }
+    }
+
+    /// Runs only the hooks of a tool.
+    fn claim(&mut self, turn: &Turn, tool: &ClaimedTool) -> Result<End, Halt> {
+        let value = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+        let prompt_id = Some(turn.prompt_id);
+        let id = self.fresh_id();
+        let mut fields = json!({"tool_name": tool.name, "tool_input": value(&tool.input),
+            "tool_use_id": tool_use_id(id)});
+        self.hook("PreToolUse", prompt_id, Some(&tool.name), &fields);
+        fields["duration_ms"] = json!(5);
+        let (event, field) = ended_as(tool.fails);
+        fields[field] = value(&tool.output);
+        self.hook(event, prompt_id, Some(&tool.name), &fields);
+        self.answer(turn, &echo(turn))
     }
 
     fn run_tool(&mut self, name: &str, input: &Value) -> Result<Outcome, Halt> {
@@ -186,21 +240,31 @@ impl Claude {
         let mut fields =
             json!({"tool_name": name, "tool_input": input, "tool_use_id": tool_use_id});
         let prompt_id = Some(turn.prompt_id);
-        self.hook("PreToolUse", prompt_id, Some(name), &fields);
+        // The real CLI runs no hooks for a tool that it does not know.
+        let known = name.starts_with("mcp__") || tools::is_known(name);
+        if known {
+            self.hook("PreToolUse", prompt_id, Some(name), &fields);
+        }
         let begun = Instant::now();
         let outcome = match self.permission(prompt_id, name, &fields)? {
+            // A tool that was denied has no end.
             Some(refused) => refused,
-            None => run(self)?,
+            None => {
+                let outcome = run(self)?;
+                let (event, field) = ended_as(outcome.is_error);
+                fields[field] = match name {
+                    _ if outcome.is_error => json!(outcome.text),
+                    "Bash" => json!({"stdout": outcome.text, "stderr": "", "interrupted": false,
+                        "isImage": false, "noOutputExpected": false}),
+                    _ => json!([{"type": "text", "text": outcome.text}]),
+                };
+                fields["duration_ms"] = json!(begun.elapsed().as_millis());
+                if known {
+                    self.hook(event, prompt_id, Some(name), &fields);
+                }
+                outcome
+            }
         };
-        if !outcome.is_error {
-            fields["tool_response"] = match name {
-                "Bash" => json!({"stdout": outcome.text, "stderr": "", "interrupted": false,
-                    "isImage": false, "noOutputExpected": false}),
-                _ => json!([{"type": "text", "text": outcome.text}]),
-            };
-            fields["duration_ms"] = json!(begun.elapsed().as_millis());
-            self.hook("PostToolUse", prompt_id, Some(name), &fields);
-        }
         self.records.tool_result(tool_use_id, &outcome.text, outcome.is_error);
         Ok(outcome)
     }
@@ -213,12 +277,14 @@ impl Claude {
         name: &str,
         fields: &Value,
     ) -> Result<Option<Outcome>, Halt> {
-        if self.arguments.permission_mode == "bypassPermissions"
-            || arguments::allows(&self.arguments.allowed_tools, name)
-        {
+        if !self.needs_permission(name) {
             return Ok(None);
         }
-        let answer = self.hook("PermissionRequest", prompt_id, Some(name), fields);
+        let mut body = json!({"tool_name": name, "tool_input": fields["tool_input"]});
+        if let Some(server) = name.strip_prefix("mcp__").and_then(|rest| rest.split("__").next()) {
+            body["mcp_server"] = json!({"name": server, "source": "dynamic"});
+        }
+        let answer = self.hook("PermissionRequest", prompt_id, Some(name), &body);
         let decision = answer.map(|answer| answer["hookSpecificOutput"]["decision"].clone());
         match decision.as_ref().and_then(|decision| decision["behavior"].as_str()) {
             Some("allow") => Ok(None),
@@ -233,6 +299,19 @@ impl Claude {
                 Ok(None)
             }
         }
+    }
+
+    /// As the real CLI judges the tools that are used here.
+    fn needs_permission(&self, name: &str) -> bool {
+        let mode = self.arguments.permission_mode.as_str();
+        let of_server = name.starts_with("mcp__");
+        // Questions to a person are asked in every mode.
+        matches!(name, "AskUserQuestion" | "ExitPlanMode")
+            // Plan mode does not let write, and asks for each tool of a server.
+            || mode == "plan" && (of_server || name == "Write")
+            || mode != "bypassPermissions"
+                && (of_server || tools::is_known(name))
+                && !arguments::allows(&self.arguments.allowed_tools, name)
     }
 
     fn flood(&mut self, kib: usize) -> Result<(), Halt> {
@@ -266,6 +345,11 @@ fn environment() -> String {
         .collect();
     lines.sort();
     lines.concat()
+}
+
+/// The hook that tells of a tool's end, and the field that holds what it gave.
+fn ended_as(failed: bool) -> (&'static str, &'static str) {
+    if failed { ("PostToolUseFailure", "error") } else { ("PostToolUse", "tool_response") }
 }
 
 fn tool_use_id(id: u64) -> String {

@@ -149,7 +149,7 @@ impl Server {
             Ok(count) if count > 0 && pipes.partial.len() < LONGEST_LINE => count,
             Ok(_) | Err(_) => {
                 self.pipes = None;
-                let _ = self.child.try_wait();
+                self.reap();
                 return;
             }
         };
@@ -165,6 +165,16 @@ impl Server {
             rest = &rest[end + 1..];
         }
         pipes.partial.extend_from_slice(rest);
+    }
+
+    /// Its output ends a moment before it does; the real CLI leaves no zombie.
+    fn reap(&mut self) {
+        for _ in 0..100 {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 
     /// Sends a signal, and forgets a child that is gone.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use sha2::Digest as _;
 
 /// Bytes of a tool's output that are kept.
 const OUTPUT: usize = 256 * 1024;
@@ -51,6 +52,24 @@ impl Drop for Bash {
         let _ = self.child.wait();
         let _ = std::fs::remove_file(&self.output);
     }
+}
+
+/// Tools that the fake has, or at least asks about.
+pub(super) fn is_known(name: &str) -> bool {
+    matches!(name, "Bash" | "Read" | "Write" | "WebFetch" | "AskUserQuestion" | "ExitPlanMode")
+}
+
+/// One line for each attached file: its name, length, and the SHA-256 of what is in it.
+pub(super) fn told_files(files: &[(String, String)]) -> String {
+    let told = |(path, name): &(String, String)| match std::fs::read(path) {
+        Ok(bytes) => {
+            let digest = sha2::Sha256::digest(&bytes);
+            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{name}: {} bytes, sha256 {hex}\n", bytes.len())
+        }
+        Err(error) => format!("{name}: {error}\n"),
+    };
+    if files.is_empty() { "no files".to_owned() } else { files.iter().map(told).collect() }
 }
 
 /// Tools that end at once.

@@ -1,6 +1,8 @@
 //! One turn: from the message's receipt to the hook that ends it. What happens in between is
 //! [`super::script`]'s.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -17,6 +19,10 @@ pub(super) struct Turn {
     /// The message that is answered.
     pub(super) content: String,
     pub(super) message_id: Option<String>,
+    /// Paths and names of the message's files, in order.
+    pub(super) files: Vec<(String, String)>,
+    pub(super) late_lines: Duration,
+    pub(super) late_display: bool,
 }
 
 /// How a turn ends.
@@ -50,13 +56,15 @@ impl Claude {
     fn turn(&mut self) -> Result<(), Halt> {
         self.records_status(Status::Busy);
         self.escape = false;
-        let mut turn = Turn { prompt_id: Uuid::new_v4(), content: String::new(), message_id: None };
-        let mut script = Script::default();
-        while let Some(push) = self.queue.pop_front() {
-            turn.prompt_id = Uuid::new_v4();
-            script = self.enter(&mut turn, push);
-        }
-        match self.act(&mut turn, &script) {
+        let mut turn = Turn {
+            prompt_id: Uuid::new_v4(),
+            content: String::new(),
+            message_id: None,
+            files: Vec::new(),
+            late_lines: Duration::ZERO,
+            late_display: false,
+        };
+        match self.begin(&mut turn).and_then(|script| self.act(&mut turn, &script)) {
             Ok(end) => self.end(&turn, end)?,
             Err(Halt::Interrupted) => {
                 self.escape = false;
@@ -65,13 +73,29 @@ impl Claude {
             }
             Err(Halt::Exit(status)) => return Err(Halt::Exit(status)),
         }
+        self.hooks.twice = false;
         self.records_status(Status::Idle);
         Ok(())
     }
 
+    fn begin(&mut self, turn: &mut Turn) -> Result<Script, Halt> {
+        let mut script = Script::default();
+        self.reach("pushed")?;
+        while let Some(push) = self.queue.pop_front() {
+            turn.prompt_id = Uuid::new_v4();
+            script = self.enter(turn, push)?;
+        }
+        self.reach("received")?;
+        Ok(script)
+    }
+
     /// A message enters the conversation: transcript, `UserPromptSubmit`, screen.
-    pub(super) fn enter(&mut self, turn: &mut Turn, push: Push) -> Script {
+    pub(super) fn enter(&mut self, turn: &mut Turn, push: Push) -> Result<Script, Halt> {
         let script = directive::parse(&push.content);
+        self.hooks.twice = script.twice;
+        turn.late_lines = script.late_lines;
+        turn.late_display = script.late_display;
+        turn.files = files(&push);
         let wants_hook = self.hooks.wants("UserPromptSubmit") && script.action != Action::NoReceipt;
         if wants_hook || self.records.keeps_transcript() {
             let mut prompt = String::with_capacity(push.content.len() + 128);
@@ -81,14 +105,16 @@ impl Claude {
                 self.records.queued(&prompt);
                 self.records.prompt(turn.prompt_id, &prompt, &self.name);
             }
+            self.reach("prompted")?;
             if wants_hook {
                 let body = json!({"prompt": prompt});
                 self.hook("UserPromptSubmit", Some(turn.prompt_id), None, &body);
             }
         }
+        self.journal("receipt", &push);
         turn.message_id = push.meta("message_id").map(str::to_owned);
         turn.content = push.content;
-        script
+        Ok(script)
     }
 
     pub(super) fn end(&mut self, turn: &Turn, end: End) -> Result<(), Halt> {
@@ -97,12 +123,20 @@ impl Claude {
                 if self.records.keeps_transcript() {
                     let block = json!({"type": "text", "text": text});
                     let tokens = (100 + turn.content.len() / 4, (text.len() / 4).max(1));
+                    self.records.later(Instant::now() + turn.late_lines);
                     self.records.assistant(&block, tokens);
+                }
+                if !turn.late_display {
+                    self.display(turn, &[&text], Duration::ZERO)?;
                 }
                 if self.hooks.wants("Stop") {
                     let body = json!({"stop_hook_active": false, "last_assistant_message": text,
                         "background_tasks": [], "session_crons": []});
                     self.hook("Stop", Some(turn.prompt_id), None, &body);
+                }
+                self.reach("stopped")?;
+                if turn.late_display {
+                    self.display(turn, &[&text], Duration::ZERO)?;
                 }
                 self.show(&format!("● {text}"))
             }
@@ -115,6 +149,29 @@ impl Claude {
             }
             End::Silent => Ok(()),
         }
+    }
+
+    /// Displays a text in pieces, with a pause between them; the last may be without an end of line.
+    pub(super) fn display(
+        &mut self,
+        turn: &Turn,
+        pieces: &[&str],
+        pause: Duration,
+    ) -> Result<(), Halt> {
+        // Nothing is displayed then, and no text is no message.
+        if self.conf.quiet || !self.hooks.wants("MessageDisplay") || pieces.concat().is_empty() {
+            return Ok(());
+        }
+        let message = Uuid::new_v4();
+        for (index, piece) in pieces.iter().enumerate() {
+            if index > 0 {
+                self.pause(pause)?;
+            }
+            let body = json!({"turn_id": turn.prompt_id, "message_id": message, "index": index,
+                "final": index + 1 == pieces.len(), "delta": piece});
+            self.hook("MessageDisplay", Some(turn.prompt_id), None, &body);
+        }
+        Ok(())
     }
 
     /// Runs the hooks of an event with the fields that every body has; gives their answer.
@@ -136,8 +193,16 @@ impl Claude {
         if let Some(id) = prompt_id {
             body.insert("prompt_id".into(), json!(id));
         }
-        // These three never carry it.
-        if !["SessionStart", "SessionEnd", "StopFailure"].contains(&event) {
+        // These never carry it.
+        let without = [
+            "SessionStart",
+            "SessionEnd",
+            "StopFailure",
+            "MessageDisplay",
+            "PreCompact",
+            "PostCompact",
+        ];
+        if !without.contains(&event) {
             let mode = match self.arguments.permission_mode.as_str() {
                 "manual" => "default",
                 mode => mode,
@@ -178,4 +243,14 @@ impl Claude {
             self.send(&call);
         }
     }
+}
+
+/// Paths and names of the files that the message's attributes name.
+fn files(push: &Push) -> Vec<(String, String)> {
+    let file = |number: usize| {
+        let path = push.meta(&format!("file_{number}"))?;
+        let name = push.meta(&format!("file_{number}_name")).unwrap_or_default();
+        Some((path.to_owned(), name.to_owned()))
+    };
+    (1..).map_while(file).collect()
 }

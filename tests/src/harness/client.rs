@@ -58,6 +58,9 @@ impl Reply {
 /// A streamed response, event by event.
 pub struct Stream {
     pub status: u16,
+    pub headers: http::HeaderMap,
+    /// The run that the response says it is of.
+    pub run: String,
     body: Incoming,
     buffer: Vec<u8>,
 }
@@ -69,14 +72,48 @@ impl Stream {
     }
 
     async fn next_event(&mut self) -> anyhow::Result<Option<String>> {
+        while let Some(block) = self.next_block().await? {
+            // Before it may stand the event's number and name.
+            if let Some(data) = block.lines().find_map(|line| line.strip_prefix("data: ")) {
+                return Ok(Some(data.to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next event of a run: its number and its JSON. Comments are skipped.
+    pub async fn next_numbered(&mut self) -> anyhow::Result<Option<(u64, Value)>> {
+        let block = async {
+            while let Some(block) = self.next_block().await? {
+                if !block.starts_with(':') {
+                    return anyhow::Ok(Some(block));
+                }
+            }
+            Ok(None)
+        };
+        let block = tokio::time::timeout(PATIENCE, block).await.context("no event in time")??;
+        let Some(block) = block else { return Ok(None) };
+        let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
+        let id = field("id: ").context("an id")?.parse()?;
+        let json: Value = serde_json::from_str(field("data: ").context("data")?)?;
+        anyhow::ensure!(field("event: ") == json["type"].as_str(), "{block}");
+        Ok(Some((id, json)))
+    }
+
+    /// Every numbered event to the end.
+    pub async fn all_numbered(mut self) -> anyhow::Result<Vec<(u64, Value)>> {
+        let mut events = Vec::new();
+        while let Some(event) = self.next_numbered().await? {
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    async fn next_block(&mut self) -> anyhow::Result<Option<String>> {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
-                let event: Vec<u8> = self.buffer.drain(..end + 2).collect();
-                let event = String::from_utf8(event)?;
-                if let Some(data) = event.trim_end().strip_prefix("data: ") {
-                    return Ok(Some(data.to_owned()));
-                }
-                continue;
+                let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
+                return Ok(Some(String::from_utf8(block)?));
             }
             match self.body.frame().await {
                 Some(frame) => {
@@ -96,6 +133,16 @@ impl Stream {
             events.push(event);
         }
         Ok(events)
+    }
+
+    /// Every payload to the end, all of them JSON.
+    ///
+    /// # Panics
+    /// When one is not, or the stream breaks.
+    pub async fn values(self) -> Vec<Value> {
+        let events = self.all().await.expect("a whole stream");
+        let value = |event: &String| serde_json::from_str(event).expect("JSON");
+        events.iter().map(value).collect()
     }
 
     /// The deltas that carry text, to the end; an error frame is an error.
@@ -178,11 +225,32 @@ impl Client {
     /// # Panics
     /// When there is no HTTP response within [`PATIENCE`].
     pub async fn stream_of(&self, body: &Value) -> Stream {
-        let opening = self.open("POST", "/v1/chat/completions", body.to_string().into());
-        let response = tokio::time::timeout(PATIENCE, opening).await;
+        self.stream_at("POST", "/v1/chat/completions", body.to_string().into()).await
+    }
+
+    /// # Panics
+    /// When there is no head of an HTTP response within [`PATIENCE`].
+    pub async fn stream_at(&self, method: &str, path: &str, body: Bytes) -> Stream {
+        let response = tokio::time::timeout(PATIENCE, self.open(method, path, body)).await;
         let response = response.expect("a response in time").expect("a response");
-        let status = response.status().as_u16();
-        Stream { status, body: response.into_body(), buffer: Vec::new() }
+        let (head, body) = response.into_parts();
+        let (status, headers) = (head.status.as_u16(), head.headers);
+        let run = headers.get("x-synthesis-run").and_then(|run| run.to_str().ok());
+        let run = run.unwrap_or_default().to_owned();
+        Stream { status, headers, run, body, buffer: Vec::new() }
+    }
+
+    /// The events of a run as they come, from the first one on.
+    pub async fn watch(&self, run: &str) -> Stream {
+        self.stream_at("GET", &format!("/v1/runs/{run}/events"), Bytes::new()).await
+    }
+
+    /// All events of a run, once it is over.
+    ///
+    /// # Panics
+    /// When they cannot be had.
+    pub async fn events(&self, run: &str) -> Vec<Value> {
+        self.watch(run).await.values().await
     }
 
     async fn open(

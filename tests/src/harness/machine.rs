@@ -87,6 +87,7 @@ impl Machine {
             model: None,
             terminal: TerminalSize::new(33, 101).unwrap(),
             hooks: true,
+            instructions: None,
             secret: proto::ids::Secret::random(),
         }
     }

@@ -9,11 +9,13 @@ pub mod processes;
 pub mod seqpacket;
 pub mod server;
 pub mod spawnd;
+pub mod two_daemons;
 
 use std::path::PathBuf;
 
 pub use client::{Client, Reply, Stream};
 pub use server::{Options, Server};
+pub use two_daemons::{TwoDaemons, Wanted};
 
 /// A binary of the workspace's build that this test belongs to.
 ///

@@ -25,6 +25,30 @@ pub fn with_argument(path: &Path, argument: &str) -> Vec<u32> {
     all().into_iter().filter(fits).collect()
 }
 
+/// The claudes whose session folders are below `sessions`.
+pub fn claudes(sessions: &Path) -> Vec<u32> {
+    let found = with_argument(sessions, "--mcp-config");
+    // Between its fork and its exec a claude's child looks like another claude, and may be gone by
+    // the time that its parent is asked for.
+    let is_own = |pid| parent_of(pid).is_some_and(|parent| !found.contains(&parent));
+    found.iter().copied().filter(|pid| is_own(*pid)).collect()
+}
+
+/// A file of the one session's own folder, as its claude sees it.
+///
+/// # Errors
+/// What reading it answers.
+///
+/// # Panics
+/// When there is not exactly one claude.
+pub fn session_file(sessions: &Path, name: &str) -> std::io::Result<Vec<u8>> {
+    let [claude] = claudes(sessions)[..] else { panic!("one claude: {:?}", claudes(sessions)) };
+    let folder = std::fs::read_dir(sessions)?.next();
+    let folder = folder.expect("a claude has a folder")?.path();
+    let inside = folder.strip_prefix("/").expect("the state folder is absolute");
+    std::fs::read(Path::new(&format!("/proc/{claude}/root")).join(inside).join(name))
+}
+
 /// The children of a process.
 pub fn children(parent: u32) -> Vec<u32> {
     all().into_iter().filter(|pid| parent_of(*pid) == Some(parent)).collect()

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User};
 use serde_json::Value;
@@ -30,9 +31,13 @@ pub struct Options {
     pub fake: Option<Value>,
     /// Another claude than the fake one.
     pub claude: Option<PathBuf>,
+    /// Another build's frontd, beside its spawnd and channel.
+    pub frontd: Option<PathBuf>,
     /// Run the whole pair as this user; needs root.
     pub as_user: Option<&'static str>,
     pub environment: Vec<(String, String)>,
+    /// Keep frontd's store on a disk of its own of this size; needs root.
+    pub store_bytes: Option<u64>,
 }
 
 pub struct Server {
@@ -41,7 +46,28 @@ pub struct Server {
     /// The uid that sessions run as.
     pub session_uid: u32,
     child: Child,
+    /// Before the folder that it is in.
+    _store: Option<Mount>,
     folder: TempDir,
+}
+
+/// A disk in memory, while this lives.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(path: PathBuf, bytes: u64) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(&path)?;
+        let options = format!("size={bytes},mode=0777");
+        let kind = Some("tmpfs");
+        mount(kind, &path, kind, MsFlags::empty(), Some(options.as_str()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
 }
 
 impl Server {
@@ -89,7 +115,10 @@ impl Server {
             }
             None => Uid::effective().as_raw(),
         };
-        let mut command = Command::new(binary("frontd"));
+        let store = options.store_bytes.map(|bytes| Mount::new(state.join("frontd"), bytes));
+        let store = store.transpose()?;
+        let frontd = options.frontd.unwrap_or_else(|| binary("frontd"));
+        let mut command = Command::new(frontd);
         command
             .arg("dev")
             .env_clear()
@@ -118,17 +147,24 @@ impl Server {
         let address = line.strip_prefix("ready http://").context("the ready line")?;
         let address: SocketAddr = address.parse()?;
         let client = Client::new(address);
-        Ok(Self { client, state, session_uid, child, folder })
+        Ok(Self { client, state, session_uid, child, _store: store, folder })
     }
 
     /// Stops the server and starts another in the same folders, with the default options.
     ///
     /// # Panics
     /// When either fails.
-    pub async fn restart(mut self) -> Self {
-        self.signal(Signal::SIGTERM);
-        let status = tokio::time::timeout(START_WITHIN, self.child.wait()).await;
-        status.expect("it ends in time").expect("wait");
+    pub async fn restart(self) -> Self {
+        self.restart_after(|_| ()).await
+    }
+
+    /// The same, with a change to its state folder in between.
+    ///
+    /// # Panics
+    /// When either fails.
+    pub async fn restart_after(mut self, change: impl FnOnce(&Path)) -> Self {
+        self.end().await;
+        change(&self.state);
         Self::start_in(self.folder, Options::default()).await.expect("the server starts again")
     }
 
@@ -150,11 +186,7 @@ impl Server {
 
     /// The claudes among them.
     pub fn claudes(&self) -> Vec<u32> {
-        let found = processes::with_argument(&self.state.join("run/sessions"), "--mcp-config");
-        // Between its fork and its exec a claude's child looks like another claude.
-        let is_child =
-            |pid| processes::parent_of(pid).is_some_and(|parent| found.contains(&parent));
-        found.iter().copied().filter(|pid| !is_child(*pid)).collect()
+        processes::claudes(&self.state.join("run/sessions"))
     }
 
     /// A file of the one session's own folder, as its claude sees it.
@@ -162,16 +194,22 @@ impl Server {
     /// # Panics
     /// When there is not exactly one claude.
     pub fn session_file(&self, name: &str) -> std::io::Result<Vec<u8>> {
-        let [claude] = self.claudes()[..] else { panic!("one claude: {:?}", self.claudes()) };
-        let folder = std::fs::read_dir(self.state.join("run/sessions"))?.next();
-        let folder = folder.expect("a claude has a folder")?.path();
-        let inside = folder.strip_prefix("/").expect("the state folder is absolute");
-        std::fs::read(Path::new(&format!("/proc/{claude}/root")).join(inside).join(name))
+        processes::session_file(&self.state.join("run/sessions"), name)
     }
 
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid()).expect("a pid");
         kill(Pid::from_raw(pid), signal).expect("the server runs");
+    }
+
+    /// Asks the server to end and waits; its folders stay.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn end(&mut self) {
+        self.signal(Signal::SIGTERM);
+        let status = tokio::time::timeout(START_WITHIN, self.child.wait()).await;
+        status.expect("it ends in time").expect("wait");
     }
 
     /// Asks the server to end, waits, and returns its status.

@@ -197,6 +197,7 @@ impl Daemon {
             model: None,
             terminal: TerminalSize::new(33, 101).expect("a size"),
             hooks: true,
+            instructions: None,
             secret: Secret::random(),
         }
     }
@@ -235,7 +236,7 @@ impl Drop for Daemon {
 
 /// The configuration comes on standard input; the shell makes a descriptor 3 of it, so that no
 /// other test's child inherits that number.
-const START: &str = r#"exec "$1" --config-fd 3 --socket "$2" 3<&0 </dev/null"#;
+pub const START: &str = r#"exec "$1" --config-fd 3 --socket "$2" 3<&0 </dev/null"#;
 
 /// spawnd.toml of a test.
 fn compose(place: &Place, settings: &Settings) -> String {

@@ -12,6 +12,8 @@ pub(super) struct Turn {
     pub(super) content: String,
     /// The tag's `message_id`, when the message came through the channel.
     pub(super) message_id: Option<String>,
+    /// The path of the message's first file.
+    pub(super) file: Option<String>,
     /// How often the model has spoken in this turn already.
     pub(super) step: usize,
     /// The text of the last tool's result.
@@ -52,6 +54,7 @@ pub(super) fn read(body: &Value) -> Turn {
         let text = text_of(content);
         if let Some(tag) = channel_tag::find_all(&text).pop() {
             turn.message_id = tag.attribute("message_id").map(str::to_owned);
+            turn.file = tag.attribute("file_1").map(str::to_owned);
             turn.content = tag.content;
             return turn;
         }
@@ -106,7 +109,19 @@ fn has_tool_result(content: &Value) -> bool {
 fn tool_result(content: &Value) -> String {
     let blocks = content.as_array().map(Vec::as_slice).unwrap_or_default();
     let last = blocks.iter().rev().find(|block| block["type"] == "tool_result");
-    last.map(|block| text_of(&block["content"]).trim_end().to_owned()).unwrap_or_default()
+    last.map(|block| {
+        let pictures = block["content"].as_array().into_iter().flatten().filter_map(picture);
+        let text = text_of(&block["content"]) + &pictures.collect::<String>();
+        text.trim_end().to_owned()
+    })
+    .unwrap_or_default()
+}
+
+/// What a picture is, in words.
+fn picture(block: &Value) -> Option<String> {
+    let source = &block["source"];
+    let (kind, data) = (source["media_type"].as_str()?, source["data"].as_str()?);
+    Some(format!("picture {kind}, {} characters of base64", data.len()))
 }
 
 fn characters(content: &Value) -> usize {

@@ -58,6 +58,19 @@ fn say(turn: &Turn, action: Action) -> Say {
             input: serde_json::from_str(&input).unwrap_or_else(|_| json!({})),
         },
         (Action::UseTool { .. }, 1) => reply(turn, &turn.last_result),
+        (Action::Files, 0) => match turn.file.clone() {
+            Some(path) => Say::Call {
+                text: String::new(),
+                name: "Read".to_owned(),
+                input: json!({"file_path": path}),
+            },
+            None => reply(turn, "no files"),
+        },
+        (Action::Files, 1) => reply(turn, &turn.last_result),
+        (Action::Display { count, .. }, 0) => {
+            let lines = (1..=count).map(|index| directive::display_text(index, count));
+            with_text(reply(turn, &format!("You said: {}", turn.content)), lines.collect())
+        }
         (Action::Chunks { count, .. }, step) if step < count => {
             let text = directive::chunk_text(step + 1, count);
             reply_with(turn, &text, step + 1 == count, true)
@@ -69,6 +82,8 @@ fn say(turn: &Turn, action: Action) -> Say {
             Action::Say(_)
             | Action::Big { .. }
             | Action::UseTool { .. }
+            | Action::Files
+            | Action::Display { .. }
             | Action::Chunks { .. }
             | Action::Double
             | Action::ForeignId,
@@ -84,6 +99,10 @@ fn say(turn: &Turn, action: Action) -> Say {
             | Action::WrongOrder
             | Action::KillChannel
             | Action::EchoEnv
+            | Action::EchoInstructions
+            | Action::ClaimTool(_)
+            | Action::Compact
+            | Action::Stages
             | Action::NoReceipt,
             0,
         ) => reply(turn, &format!("You said: {}", turn.content)),
@@ -96,9 +115,21 @@ fn say(turn: &Turn, action: Action) -> Say {
             | Action::WrongOrder
             | Action::KillChannel
             | Action::EchoEnv
+            | Action::EchoInstructions
+            | Action::ClaimTool(_)
+            | Action::Compact
+            | Action::Stages
             | Action::NoReceipt,
             _,
         ) => Say::Text(DONE.to_owned()),
+    }
+}
+
+/// Says this before it calls its tool.
+fn with_text(say: Say, text: String) -> Say {
+    match say {
+        Say::Call { name, input, .. } => Say::Call { text, name, input },
+        text @ (Say::Text(_) | Say::Hang | Say::Error { .. }) => text,
     }
 }
 

@@ -3,7 +3,10 @@
 use serde_json::json;
 
 use crate::app::App;
-use crate::http::{Response, json};
+use crate::http::{Response, json, json_bytes};
+
+/// Kept by hand; the router's test holds it against the table of routes.
+pub const OPENAPI: &[u8] = include_bytes!("../../../openapi.json");
 
 /// `GET /health`: this process answers.
 pub fn health(app: &App) -> Response {
@@ -22,4 +25,9 @@ pub fn ready(app: &App) -> Response {
         *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
     }
     response
+}
+
+/// `GET /openapi.json`: every route, for programs.
+pub fn openapi() -> Response {
+    json_bytes(bytes::Bytes::from_static(OPENAPI))
 }

@@ -6,19 +6,19 @@ use proto::ids::SessionId;
 use proto::spawn::{ExitCause, Signal};
 
 use super::{Action, ESC_PATIENCE, Machine, STOP_PATIENCE, State, WATCH_EVERY, finish};
-use crate::run::{Failure, FailureKind, Outcome, RunId};
+use crate::run::{Event, Failure, FailureKind, Outcome, RunId, Status};
 use crate::session::diagnosis;
 use crate::session::turn::{Phase, Turn, Work};
 
 impl Machine {
     pub(super) fn drop_queued(&mut self, run: RunId, out: &mut Vec<Action>) -> bool {
-        let before = self.queue.len();
-        self.queue.retain(|pending| pending.run != run);
-        let dropped = self.queue.len() < before;
-        if dropped {
-            out.push(finish(run, Outcome::Aborted));
-        }
-        dropped
+        let Some(place) = self.queue.iter().position(|pending| pending.run == run) else {
+            return false;
+        };
+        self.queue.remove(place);
+        out.push(finish(run, Outcome::Aborted));
+        self.tell_positions(place, out);
+        true
     }
 
     pub(super) fn abort(&mut self, run: RunId, now: Instant, out: &mut Vec<Action>) {
@@ -35,11 +35,35 @@ impl Machine {
             Phase::Pushed | Phase::Working => {
                 turn.phase = Phase::Aborting { presses: 1 };
                 *deadline = now + ESC_PATIENCE;
-                if !attached {
+                out.push(Action::Run(run, Event::Status(Status::Aborting)));
+                // Twice Esc is another key: an adopted process gets it when it is ready.
+                if !attached && self.adoption.is_none() {
                     out.extend([Action::PressEsc, Action::AwaitIdle]);
                 }
             }
         }
+    }
+
+    /// A process that is being started is stopped as soon as it comes to rest.
+    pub(super) fn discard(&mut self, now: Instant, out: &mut Vec<Action>) {
+        for pending in self.queue.drain(..) {
+            out.push(finish(pending.run, Outcome::Aborted));
+        }
+        let process = match &mut self.state {
+            State::Cold | State::Waiting | State::Spawning { .. } | State::Stopping { .. } => {
+                return;
+            }
+            State::Starting { process, .. } | State::Ready { process, .. } => process.clone(),
+            State::Busy { process, work, .. } => {
+                if let Work::Ours(turn) = work
+                    && turn.phase != Phase::Answered
+                {
+                    out.push(finish(turn.pending.run, Outcome::Aborted));
+                }
+                process.clone()
+            }
+        };
+        self.stop(process, now, out);
     }
 
     pub(super) fn channel_gone(&mut self, process: SessionId, now: Instant, out: &mut Vec<Action>) {
@@ -51,7 +75,8 @@ impl Machine {
             }
             State::Ready { .. } => self.stop(process, now, out),
             State::Busy { work, .. } => match work {
-                Work::Ours(turn) if turn.phase == Phase::Pushed => {
+                // What an adopted process's channel had to tell went down with it.
+                Work::Ours(turn) if turn.phase == Phase::Pushed && self.adoption.is_none() => {
                     let pending = turn.pending.clone();
                     self.send_again(pending, process, now, out);
                 }
@@ -74,6 +99,7 @@ impl Machine {
             self.advance(now, out);
             return;
         }
+        self.adoption = None;
         out.push(Action::Signal(process.clone(), Signal::Term));
         self.state = State::Stopping { process, deadline: now + STOP_PATIENCE };
     }
@@ -86,6 +112,7 @@ impl Machine {
         now: Instant,
         out: &mut Vec<Action>,
     ) {
+        self.adoption = None;
         match std::mem::replace(&mut self.state, State::Cold) {
             State::Cold | State::Waiting | State::Ready { .. } | State::Stopping { .. } => {}
             State::Spawning { .. } | State::Starting { .. } => {
@@ -120,6 +147,7 @@ impl Machine {
                 out.push(Action::Signal(process.clone(), Signal::Kill));
                 *deadline = now + STOP_PATIENCE;
             }
+            State::Busy { .. } if self.adoption.is_some() => self.give_up_adoption(now, out),
             State::Busy { .. } => self.tick_busy(now, out),
         }
     }

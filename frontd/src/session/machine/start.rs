@@ -8,14 +8,18 @@ use proto::spawn::RefusalCode;
 use super::{Action, Gate, Machine, RECEIPT_PATIENCE, State, WATCH_EVERY, finish};
 use crate::run::{Event, Failure, FailureKind, Outcome, Status};
 use crate::session::diagnosis;
-use crate::session::turn::{Phase, Turn, Work};
+use crate::session::turn::{Pending, Phase, Turn, Work};
 
 impl Machine {
     /// Does what the queue asks for and the state allows.
     pub(super) fn advance(&mut self, now: Instant, out: &mut Vec<Action>) {
         match &self.state {
             State::Cold => {
-                if !self.queue.is_empty() {
+                if let Some(first) = self.queue.front() {
+                    if first.prompt.fresh && self.renewed != Some(first.run) {
+                        self.renewed = Some(first.run);
+                        out.push(Action::Renew);
+                    }
                     self.state = State::Waiting;
                     out.push(Action::AcquireSlot);
                 }
@@ -34,9 +38,22 @@ impl Machine {
 
     /// claude is idle: the next message, or rest. The one place that pushes.
     pub(super) fn settle(&mut self, process: SessionId, now: Instant, out: &mut Vec<Action>) {
+        if self.adoption.is_some() {
+            let deadline = now + WATCH_EVERY;
+            self.state = State::Busy { process, work: Work::Foreign, deadline };
+            return;
+        }
+        let begins_anew = |first: &Pending| first.prompt.fresh && self.renewed != Some(first.run);
+        if !self.attached && self.queue.front().is_some_and(begins_anew) {
+            // Its conversation is another: it waits for a process without this one's memory.
+            self.stop(process, now, out);
+            return;
+        }
         match self.queue.pop_front() {
             Some(pending) => {
                 self.turns += 1;
+                self.latest = [Some(pending.run), self.latest[0]];
+                self.tell_positions(0, out);
                 out.push(Action::Run(pending.run, Event::Status(Status::Pushed)));
                 out.push(Action::Push(pending.clone()));
                 let (mut turn, mut patience) = (Turn::new(pending), RECEIPT_PATIENCE);
@@ -51,6 +68,14 @@ impl Machine {
         }
     }
 
+    /// Those that wait from that place on hear how many come first, when that has changed.
+    pub(super) fn tell_positions(&self, from: usize, out: &mut Vec<Action>) {
+        let waiting = self.queue.iter().enumerate().skip(from);
+        out.extend(waiting.map(|(position, pending)| {
+            Action::Run(pending.run, Event::Status(Status::Queued { position }))
+        }));
+    }
+
     pub(super) fn slot_granted(&mut self, out: &mut Vec<Action>) {
         if self.queue.is_empty() || !matches!(self.state, State::Waiting) {
             if matches!(self.state, State::Waiting) {
@@ -58,6 +83,9 @@ impl Machine {
             }
             out.push(Action::ReleaseSlot);
             return;
+        }
+        if let Some(first) = self.queue.front() {
+            out.push(Action::Run(first.run, Event::Status(Status::Preparing)));
         }
         let process = SessionId::random();
         self.owned = true;
@@ -99,7 +127,12 @@ impl Machine {
         now: Instant,
         out: &mut Vec<Action>,
     ) {
-        if let State::Starting { gate, .. } = &mut self.state {
+        if let Some(adoption) = &mut self.adoption {
+            pass(&mut adoption.gate);
+            if adoption.gate.is_open() {
+                self.resume(now, out);
+            }
+        } else if let State::Starting { gate, .. } = &mut self.state {
             pass(gate);
             if gate.is_open() {
                 self.settle(process, now, out);
@@ -137,6 +170,7 @@ impl Machine {
             | FailureKind::ModelError
             | FailureKind::AnswerLost
             | FailureKind::TooLong
+            | FailureKind::StoreFull
             | FailureKind::Stopping => self.fail_queue(&failure, out),
         }
     }

@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use proto::bridge::{Event as Told, ReplyRefusal};
+use proto::bridge::{Event as Told, ReplyRefusal, TokenUsage};
 use proto::hook::HookEvent;
 use proto::ids::{MessageId, SessionId};
 
 use super::{AFTERMATH, Action, Machine, State, WATCH_EVERY, finish};
-use crate::run::{Event, Failure, FailureKind, Outcome};
+use crate::run::{Event, Failure, FailureKind, Outcome, RunId, Status};
 use crate::session::diagnosis;
+use crate::session::testimony::Displayed;
 use crate::session::turn::{Attempt, Pending, Phase, Turn, Work};
 
 impl Machine {
@@ -28,10 +29,8 @@ impl Machine {
             }
             Told::Hook(hook) => self.hook(hook, process, now, out),
             Told::Idle {} => self.idle_seen(process, now, out),
-            Told::Usage(usage) => {
-                if let State::Busy { work: Work::Ours(turn), .. } = &self.state {
-                    out.push(Action::Run(turn.pending.run, Event::Usage { usage }));
-                }
+            Told::Usage { message_id, usage, exact } => {
+                self.usage(&message_id, usage, exact, out);
             }
         }
         None
@@ -73,6 +72,7 @@ impl Machine {
     ) {
         match pending.attempt {
             Attempt::First => {
+                out.push(Action::Run(pending.run, Event::Status(Status::Retrying)));
                 self.queue.push_front(Pending { attempt: Attempt::Second, ..pending });
             }
             Attempt::Second => {
@@ -109,7 +109,7 @@ impl Machine {
         }
         let run = turn.pending.run;
         turn.replies += 1;
-        out.push(Action::Run(run, Event::TextDelta { delta: content.into() }));
+        turn.show(|displayed, events| displayed.reply(content, events), out);
         if !is_final {
             turn.phase = Phase::Working;
             *deadline = now + WATCH_EVERY;
@@ -149,10 +149,41 @@ impl Machine {
                 let end = TurnEnd::Failure { error };
                 self.turn_ended(message_id.as_ref(), end, process, now, out);
             }
-            HookEvent::SessionStart {}
-            | HookEvent::PreToolUse { .. }
+            HookEvent::PreToolUse { .. }
             | HookEvent::PostToolUse { .. }
-            | HookEvent::PermissionRequest { .. } => {}
+            | HookEvent::PermissionRequest { .. }
+            | HookEvent::MessageDisplay { .. }
+            | HookEvent::Compacting {}
+            | HookEvent::Compacted {} => {
+                if let State::Busy { work: Work::Ours(turn), .. } = &mut self.state
+                    && turn.is_shown()
+                    && turn.is_named_by(named_in(&hook))
+                {
+                    turn.show(|displayed, events| displayed.hook(&hook, events), out);
+                }
+            }
+            HookEvent::SessionStart {} => {}
+        }
+    }
+
+    fn usage(
+        &mut self,
+        message: &MessageId,
+        usage: TokenUsage,
+        exact: bool,
+        out: &mut Vec<Action>,
+    ) {
+        if let State::Busy { work: Work::Ours(turn), .. } = &self.state
+            && turn.pending.message == *message
+            && turn.is_shown()
+        {
+            out.push(Action::Run(turn.pending.run, Event::Usage { usage }));
+        }
+        if exact
+            && let Some(run) = RunId::of_message(message)
+            && self.latest.contains(&Some(run))
+        {
+            out.push(Action::Exact(run, usage));
         }
     }
 
@@ -182,6 +213,11 @@ impl Machine {
     }
 }
 
+/// The message whose turn a hook is about, where the hook says so.
+fn named_in(hook: &HookEvent) -> Option<&MessageId> {
+    if let HookEvent::MessageDisplay { turn, .. } = hook { turn.as_ref() } else { None }
+}
+
 /// How claude's turn ended.
 enum TurnEnd {
     /// By `Stop` with its last text, or by the CLI's state file, which has none.
@@ -194,6 +230,20 @@ enum TurnEnd {
 }
 
 impl Turn {
+    /// Is the run still open for what claude does?
+    fn is_shown(&self) -> bool {
+        match self.phase {
+            Phase::Pushed | Phase::Working | Phase::Aborting { .. } => true,
+            Phase::Answered => false,
+        }
+    }
+
+    fn show(&mut self, show: impl FnOnce(&mut Displayed, &mut Vec<Event>), out: &mut Vec<Action>) {
+        let (run, mut events) = (self.pending.run, Vec::new());
+        show(&mut self.displayed, &mut events);
+        out.extend(events.into_iter().map(|event| Action::Run(run, event)));
+    }
+
     /// Gives the run its one end, unless it has it.
     fn conclude(&mut self, end: TurnEnd, out: &mut Vec<Action>) {
         let run = self.pending.run;
@@ -207,9 +257,7 @@ impl Turn {
                 Outcome::Completed
             }
             (Phase::Pushed | Phase::Working, TurnEnd::Stop { text: Some(text) }) => {
-                if !text.is_empty() {
-                    out.push(Action::Run(run, Event::TextDelta { delta: text.into() }));
-                }
+                self.show(|displayed, events| displayed.last_text(&text, events), out);
                 Outcome::Completed
             }
             (Phase::Pushed | Phase::Working, TurnEnd::Stop { text: None }) => {
@@ -217,6 +265,7 @@ impl Turn {
                 Outcome::Failed { error: Failure::new(FailureKind::AnswerLost, message) }
             }
         };
+        self.show(Displayed::settle, out);
         out.push(finish(run, outcome));
     }
 }

@@ -2,11 +2,16 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test picks the action it is about")]
 
 use proto::hook::HookEvent;
-use proto::ids::MessageId;
+use std::sync::Arc;
+
+use proto::ids::{AbsolutePath, MessageId};
 
 use super::*;
 use crate::run::FailureKind;
-use crate::session::turn::Attempt;
+use crate::session::turn::Prompt;
+
+mod adopt;
+mod stop;
 
 const START: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(1800);
@@ -16,29 +21,49 @@ struct Bench {
     machine: Machine,
     now: Instant,
     seq: u64,
+    /// What runs were told of their state, but for `pushed`.
+    told: Vec<(RunId, Status)>,
+}
+
+/// The first attempt of a message.
+fn pending(run: RunId, text: &str) -> Pending {
+    let prompt = Prompt {
+        content: text.into(),
+        context: None,
+        chat_id: "chat".into(),
+        files: Vec::new(),
+        hashes: Vec::new(),
+        fresh: false,
+        model: None,
+        instructions: None,
+        workspace: AbsolutePath::new("/w").unwrap(),
+    };
+    Pending::new(run, Arc::new(prompt))
 }
 
 impl Bench {
     fn new() -> Self {
         let limits = Limits { queue: 2, start: START, idle: IDLE, hooks: true };
-        Self { machine: Machine::new(limits), now: Instant::now(), seq: 0 }
+        Self { machine: Machine::new(limits), now: Instant::now(), seq: 0, told: Vec::new() }
     }
 
     fn give(&mut self, input: Input) -> Vec<Action> {
         let mut out = Vec::new();
         self.machine.handle(input, self.now, &mut out);
+        // What waits and for what is told apart, by tests of its own.
+        out.retain(|action| match action {
+            Action::Run(run, Event::Status(status)) if *status != Status::Pushed => {
+                self.told.push((*run, status.clone()));
+                false
+            }
+            _ => true,
+        });
         out
     }
 
     fn submit(&mut self, text: &str) -> (RunId, MessageId, Vec<Action>) {
         let run = RunId::random();
-        let pending = Pending {
-            run,
-            message: run.message_id(),
-            content: text.into(),
-            chat_id: "chat".into(),
-            attempt: Attempt::First,
-        };
+        let pending = pending(run, text);
         (run, run.message_id(), self.give(Input::Submit(pending)))
     }
 
@@ -308,28 +333,6 @@ fn a_busy_session_is_neither_evicted_nor_swept() {
 }
 
 #[test]
-fn an_idle_session_is_stopped_after_its_time_and_killed_if_it_stays() {
-    let (mut bench, process, _, id) = Bench::working();
-    bench.stop_hook(&process, Some(&id));
-    assert!(bench.pass(IDLE - Duration::from_secs(1)).is_empty());
-    let actions = bench.pass(Duration::from_secs(1));
-    assert_eq!(actions, [Action::Signal(process.clone(), Signal::Term)]);
-    let actions = bench.pass(STOP_PATIENCE);
-    assert_eq!(actions, [Action::Signal(process, Signal::Kill)]);
-}
-
-#[test]
-fn a_message_for_a_stopping_session_waits_for_the_exit() {
-    let (mut bench, process, _, id) = Bench::working();
-    bench.stop_hook(&process, Some(&id));
-    bench.give(Input::Evict);
-    let (_, _, actions) = bench.submit("next");
-    assert!(actions.is_empty());
-    let actions = bench.exit(&process);
-    assert_eq!(actions, [Action::Forget(process), Action::ReleaseSlot, Action::AcquireSlot]);
-}
-
-#[test]
 fn a_lost_stop_hook_does_not_leave_the_session_busy() {
     let (mut bench, process, _, id) = Bench::working();
     bench.reply(&process, "answer", Some(&id));
@@ -337,27 +340,6 @@ fn a_lost_stop_hook_does_not_leave_the_session_busy() {
     assert_eq!(actions, [Action::AwaitIdle]);
     bench.told(&process, Told::Idle {});
     assert!(bench.machine.is_idle());
-}
-
-#[test]
-fn an_abort_presses_esc_and_ends_when_claude_is_idle() {
-    let (mut bench, process, run, _) = Bench::working();
-    let actions = bench.give(Input::Abort(run));
-    assert_eq!(actions, [Action::PressEsc, Action::AwaitIdle]);
-    assert!(bench.give(Input::Abort(run)).is_empty(), "once is enough");
-    let actions = bench.told(&process, Told::Idle {});
-    assert_eq!(outcome(&actions), Some(&Outcome::Aborted));
-    assert!(bench.machine.is_idle());
-}
-
-#[test]
-fn an_abort_that_claude_ignores_escalates_to_its_end() {
-    let (mut bench, process, run, _) = Bench::working();
-    bench.give(Input::Abort(run));
-    assert_eq!(bench.pass(ESC_PATIENCE), [Action::PressEsc, Action::AwaitIdle]);
-    let actions = bench.pass(ESC_PATIENCE);
-    assert_eq!(outcome(&actions), Some(&Outcome::Aborted));
-    assert!(actions.contains(&Action::Signal(process, Signal::Term)));
 }
 
 #[test]
@@ -446,4 +428,32 @@ fn a_first_version_channel_gets_a_cold_session_only_and_its_reply_ends_the_turn(
 
     let (bench, ..) = Bench::working();
     assert!(!bench.machine.accepts_attachment());
+}
+
+#[test]
+fn a_late_word_of_an_old_process_is_acknowledged_to_that_one() {
+    let (mut bench, old, ..) = Bench::working();
+    bench.exit(&old);
+    bench.submit("next");
+    let (process, _) = bench.start();
+    assert_ne!(old, process);
+    let actions = bench.reply(&old, "late", None);
+    let refused = Some(ReplyRefusal::Closed);
+    assert_eq!(actions, [Action::Ack { process: old, seq: Seq(bench.seq), refused }]);
+}
+
+#[test]
+fn displayed_text_that_waits_is_acknowledged_with_what_follows_it() {
+    let (mut bench, process, _, id) = Bench::working();
+    let shown = HookEvent::MessageDisplay {
+        turn: Some(id.clone()),
+        message_id: "a".to_owned(),
+        index: 0,
+        delta: proto::hook::Excerpt::of("so"),
+        r#final: false,
+    };
+    assert_eq!(bench.told(&process, Told::Hook(shown)), []);
+    let actions = bench.reply(&process, "answer", Some(&id));
+    assert_eq!(verdict(&actions), None);
+    assert!(matches!(actions[0], Action::Run(_, Event::CommentaryDelta { .. })), "{actions:?}");
 }

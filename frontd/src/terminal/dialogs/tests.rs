@@ -273,3 +273,13 @@ fn plain_output_is_no_question() {
         assert_eq!(look(rows), Look::Nothing, "{rows:?}");
     }
 }
+
+#[test]
+fn a_dialog_that_was_drawn_before_is_whole_after_a_redraw() {
+    assert_eq!(last_look(recorded!("redrawn-dev-channels")), CHANNELS);
+    assert_eq!(last_look(recorded!("redrawn-api-key")), KEY_UP);
+    let mut ready = screen(40, 120);
+    ready.feed(recorded!("redrawn-ready"));
+    assert_eq!(Dialogs::default().look(&ready, true), Look::Nothing);
+    assert!(ready.text().contains("/home/al/work"), "{}", ready.text());
+}

@@ -71,11 +71,22 @@ fn arguments(plan: &Plan, resumed: bool) -> Vec<String> {
     if plan.permission_mode == PermissionMode::BypassPermissions {
         arguments.push("--dangerously-skip-permissions".to_owned());
     }
-    if !plan.allowed_tools.is_empty() {
+    // A rule for the shell holds in plan mode too, and would let it write. Without one the CLI lets
+    // pass what only reads, and asks about the rest.
+    let planning = plan.permission_mode == PermissionMode::Plan;
+    let allowed = plan.allowed_tools.iter().filter(|tool| !(planning && tool.starts_with("Bash")));
+    let mut allowed = allowed.cloned().peekable();
+    if allowed.peek().is_some() {
         arguments.push("--allowedTools".to_owned());
-        arguments.extend(plan.allowed_tools.iter().cloned());
+        arguments.extend(allowed);
     }
     arguments.extend(["--debug-file".to_owned(), format!("{folder}/debug.log")]);
+    if plan.instructions.is_some() {
+        // Else a resumed conversation would be told again what it was told at its first request.
+        arguments.extend(["--system-prompt-snapshot", "off"].map(str::to_owned));
+        let file = format!("{folder}/instructions");
+        arguments.extend(["--append-system-prompt-file".to_owned(), file]);
+    }
     arguments.extend(plan.model.iter().map(|model| format!("--model={model}")));
     arguments
 }
@@ -112,7 +123,7 @@ fn environment(plan: &Plan) -> BTreeMap<String, String> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use proto::ids::{ConversationId, ModelName, Secret, SessionId, UnixUser};
+    use proto::ids::{ConversationId, Instructions, ModelName, Secret, SessionId, UnixUser};
     use proto::launch::{Bridge, Demand, Identity, Lifetime, Limits, Sandbox};
     use proto::spawn::TerminalSize;
 
@@ -144,6 +155,7 @@ pub(crate) mod tests {
             model: Some(ModelName::new("opus").unwrap()),
             allowed_tools: vec!["Read".to_owned(), "mcp__synthesis__*".to_owned()],
             hooks: true,
+            instructions: None,
             trust_project_settings: false,
             environment: Vec::new(),
             lifetime: Lifetime::EndsWithSpawnd,
@@ -181,6 +193,28 @@ pub(crate) mod tests {
         let mut bypass = plan();
         bypass.permission_mode = PermissionMode::BypassPermissions;
         assert!(arguments(&bypass, false).contains(&skip));
+    }
+
+    #[test]
+    fn instructions_are_named_by_their_file() {
+        let mut told = plan();
+        told.instructions = Instructions::new("Be kind.".to_owned()).ok();
+        let arguments = arguments(&told, false).join(" ");
+        let file = "--system-prompt-snapshot off --append-system-prompt-file /run/s/instructions";
+        assert!(arguments.contains(file), "{arguments}");
+        assert!(!arguments.contains("kind"), "others can read arguments");
+    }
+
+    #[test]
+    fn in_plan_mode_no_rule_lets_the_shell_write() {
+        let mut plan = plan();
+        plan.permission_mode = PermissionMode::Plan;
+        plan.allowed_tools = ["Bash", "Read", "Bash(*)"].map(str::to_owned).into();
+        assert!(arguments(&plan, false).join(" ").contains("--allowedTools Read --debug-file"));
+        plan.allowed_tools = vec!["Bash".to_owned()];
+        assert!(!arguments(&plan, false).contains(&"--allowedTools".to_owned()));
+        plan.permission_mode = PermissionMode::Manual;
+        assert!(arguments(&plan, false).join(" ").contains("--allowedTools Bash --debug-file"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The files of the session's folder that claude starts with: its MCP server, which is channel
-//! with the session's secret, and its settings, which are our hooks. 0600, the user's.
+//! with the session's secret, its settings, which are our hooks, and what it is told beside the
+//! CLI's own prompt. 0600, the user's.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -70,8 +71,12 @@ pub(crate) fn write(plan: &Plan) -> Result<(), Stop> {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(Stop::File { name: "tmp", errno }),
     }
-    create(&folder, "mcp.json", &mcp(plan))?;
-    create(&folder, "settings.json", &settings(plan))
+    create(&folder, "mcp.json", &mcp(plan).to_string())?;
+    create(&folder, "settings.json", &settings(plan).to_string())?;
+    match &plan.instructions {
+        Some(instructions) => create(&folder, "instructions", instructions.expose()),
+        None => Ok(()),
+    }
 }
 
 fn open_folder(plan: &Plan) -> Result<OwnedFd, Stop> {
@@ -80,14 +85,14 @@ fn open_folder(plan: &Plan) -> Result<OwnedFd, Stop> {
         .map_err(|errno| Stop::File { name: ".", errno })
 }
 
-fn create(folder: &OwnedFd, name: &'static str, content: &Value) -> Result<(), Stop> {
+fn create(folder: &OwnedFd, name: &'static str, content: &str) -> Result<(), Stop> {
     let failed = |errno| Stop::File { name, errno };
     let flags =
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file =
         openat(folder.as_fd(), name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
     File::from(file)
-        .write_all(content.to_string().as_bytes())
+        .write_all(content.as_bytes())
         .map_err(|error| failed(Errno::from_raw(error.raw_os_error().unwrap_or(0))))
 }
 
@@ -123,13 +128,17 @@ fn settings(plan: &Plan) -> Value {
     let hook = |event: &'static str| {
         let command = format!("{} hook {event}", quoted(plan.channel.as_str()));
         let mut entry = json!({ "hooks": [{ "type": "command", "command": command }] });
-        // Hooks of tools say for which.
-        if matches!(event, "PreToolUse" | "PostToolUse" | "PermissionRequest") {
+        // Hooks of tools say for which. Permission is asked for all: plan mode asks for our own.
+        if matches!(event, "PreToolUse" | "PostToolUse" | "PostToolUseFailure") {
             entry["matcher"] = TOOLS.into();
         }
         (event.to_owned(), json!([entry]))
     };
-    let mut settings = json!({ "skipDangerousModePermissionPrompt": true });
+    let mut settings = json!({
+        "skipDangerousModePermissionPrompt": true,
+        // Else plan mode leaves each request to a classifier that first wants a notice read.
+        "useAutoModeDuringPlan": false,
+    });
     if plan.hooks {
         settings["hooks"] = proto::hook::INSTALLED.into_iter().map(hook).collect();
     }
@@ -173,15 +182,20 @@ mod tests {
             let command = &settings["hooks"][event][0]["hooks"][0]["command"];
             assert_eq!(*command, json!(format!(r"'/opt/it'\''s/channel' hook {event}")));
         }
-        assert_eq!(settings["hooks"]["PreToolUse"][0]["matcher"], json!(TOOLS));
-        assert_eq!(settings["hooks"]["Stop"][0].get("matcher"), None);
+        for event in ["PreToolUse", "PostToolUse", "PostToolUseFailure"] {
+            assert_eq!(settings["hooks"][event][0]["matcher"], json!(TOOLS));
+        }
+        for event in ["PermissionRequest", "Stop", "MessageDisplay"] {
+            assert_eq!(settings["hooks"][event][0].get("matcher"), None);
+        }
     }
 
     #[test]
     fn without_hooks_there_is_no_hooks_key() {
         let mut plan = plan();
         plan.hooks = false;
-        assert_eq!(settings(&plan), json!({"skipDangerousModePermissionPrompt": true}));
+        assert_eq!(settings(&plan).get("hooks"), None);
+        assert_eq!(settings(&plan)["useAutoModeDuringPlan"], json!(false));
         assert_eq!(mcp(&plan)["mcpServers"]["synthesis"]["env"]["SYNTHESIS_HOOKS"], "0");
     }
 }
