@@ -48,6 +48,30 @@ async fn a_full_disk_refuses_new_runs_and_lets_those_in_progress_finish() {
     assert_eq!(outcome(&session.events(run).await), "completed");
 }
 
+/// The first that finds the disk full is refused like those after it.
+#[tokio::test]
+async fn a_run_whose_beginning_finds_no_room_is_refused() {
+    if !have_root() {
+        return;
+    }
+    for streamed in [false, true] {
+        let options = Options { store_bytes: Some(4 << 20), ..Options::default() };
+        let server = Server::start(options).await;
+        let session = server.client.session("full");
+        assert_eq!(session.chat("hello").await.content(), "echo: hello");
+        fill(&server.state.join("frontd/ballast"));
+        let text = "x".repeat(256 << 10);
+        let reply = if streamed {
+            let messages = json!([{ "role": "user", "content": text }]);
+            let body = json!({ "messages": messages, "stream": true });
+            session.post("/v1/chat/completions", &body).await
+        } else {
+            session.post("/v1/runs", &json!({ "input": text })).await
+        };
+        assert_eq!((reply.status, &*reply.error_code()), (507, "store_full"), "{}", reply.text());
+    }
+}
+
 /// Writes until nothing more goes.
 fn fill(path: &std::path::Path) {
     use std::io::Write as _;

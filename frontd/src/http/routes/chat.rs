@@ -92,17 +92,20 @@ pub fn choose_model<'a>(app: &'a App, asked: Option<&str>) -> Result<&'a Model, 
 /// # Errors
 /// The failure of a run that ends before.
 pub async fn until_taken(mut reader: Reader) -> Result<(Reader, Vec<Arc<Logged>>), ApiError> {
-    let mut ready = Vec::new();
+    let (mut ready, mut stored) = (Vec::new(), true);
     let deadline = tokio::time::Instant::now() + HEAD_WITHIN;
     while let Ok(next) = tokio::time::timeout_at(deadline, reader.next()).await {
         let Some(logged) = next? else { break };
         if let Event::Finished(Outcome::Failed { error }) = &logged.event {
             return Err(error.into());
         }
-        let taken = !matches!(
+        // One whose beginning is not stored ends at once.
+        stored &= logged.event != Event::Status(Status::NotStored);
+        let waits = matches!(
             &logged.event,
             Event::Started { .. } | Event::Status(Status::Queued { .. } | Status::Preparing)
         );
+        let taken = stored && !waits;
         ready.push(logged);
         if taken {
             break;

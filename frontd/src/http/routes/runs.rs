@@ -24,7 +24,7 @@ use crate::render::run_events::RunEvents;
 use crate::run::log::Look;
 use crate::run::{Event, Failure, Outcome, ReadError, Run, RunId, Status};
 use crate::session::machine::Input;
-use crate::session::message::Message;
+use crate::session::message::{Message, NotTaken};
 use crate::store::RunRow;
 
 /// `POST /v1/runs`: begins a run that no connection holds up. Answers once its beginning is stored.
@@ -67,6 +67,11 @@ pub async fn begin(
     let (found, _presence) = entered.into_found();
     // It is seen once it is stored: from then on it can be found, whatever becomes of this server.
     found.reader(app, 0)?.next().await?;
+    if let (Found::Live(run), StatusCode::CREATED) = (&found, status)
+        && !run.is_stored()
+    {
+        return Err(NotTaken::StoreFull.into());
+    }
     let mut response = describe(app, &found).await?;
     *response.status_mut() = status;
     let place = format!("/v1/runs/{}", found.id());
