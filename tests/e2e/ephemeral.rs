@@ -3,7 +3,7 @@
 use serde_json::json;
 use tests::harness::{Options, Server, client};
 
-use super::witness::{pushes, until};
+use super::witness::{pushes, until, until_asked};
 
 fn options() -> Options {
     let config = "[session]\nephemeral_models = [\"titles\"]\n\
@@ -36,16 +36,12 @@ async fn a_one_off_session_is_of_one_request_and_leaves_nothing() {
 
 /// Waits until the server knows these sessions and no others.
 async fn known(server: &Server, keys: &[&str]) {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
-    loop {
+    until_asked("these sessions and no others", async || {
         let sessions = server.client.get("/v1/sessions").await.json()["data"].clone();
         let found = sessions.as_array().unwrap().iter().map(|session| session["key"].clone());
-        if found.collect::<Vec<_>>() == keys {
-            return;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "{sessions}");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+        found.collect::<Vec<_>>() == keys
+    })
+    .await;
 }
 
 #[tokio::test]

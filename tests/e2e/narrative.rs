@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tests::harness::{Client, Options, Server};
 
-use super::witness::{lines, of_type, outcome, statuses, until};
+use super::witness::{lines, of_type, outcome, statuses, until, until_asked};
 
 fn with_mode(mode: &str) -> Options {
     let config = format!("[session]\npermission_mode = \"{mode}\"\n");
@@ -109,18 +109,14 @@ async fn tokens_are_exact_once_the_transcript_is_whole() {
         lines(&server).iter().filter_map(|(_, line)| usage(line)).sum::<u64>()
     };
     let path = format!("/v1/runs/{run}");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    loop {
+    until_asked("the tokens of the whole transcript", async || {
         let usage = server.client.get(&path).await.json()["usage"].clone();
         let exact = json!([total("input_tokens"), total("output_tokens")]);
         // Three replies and the turn's own last text.
         let whole = lines(&server).iter().filter(|(_, l)| l["type"] == "assistant").count() == 4;
-        if whole && json!([usage["input_tokens"], usage["output_tokens"]]) == exact {
-            break;
-        }
-        assert!(std::time::Instant::now() < deadline, "{usage} is not {exact}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+        whole && json!([usage["input_tokens"], usage["output_tokens"]]) == exact
+    })
+    .await;
 }
 
 #[tokio::test]

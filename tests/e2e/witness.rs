@@ -79,8 +79,13 @@ fn gather(folder: &Path, files: &mut Vec<PathBuf>) {
 
 /// Waits for a condition that has no event of its own.
 pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    until_asked(what, async || holds()).await;
+}
+
+/// Likewise, for one that the server has to be asked about.
+pub(crate) async fn until_asked(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + client::PATIENCE;
-    while !holds() {
+    while !holds().await {
         assert!(Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -60,31 +60,10 @@ impl Actor {
 
     pub(super) fn record(&mut self, id: RunId, event: Event) {
         let Some(active) = self.runs.get_mut(&id) else { return };
-        let pushed = match &event {
-            Event::Status(Status::Pushed) => Some(true),
-            // It waits again, and if this server ends now, for the next one.
-            Event::Status(Status::Retrying) => Some(false),
-            Event::Status(
-                Status::Queued { .. }
-                | Status::Preparing
-                | Status::Compacting
-                | Status::Working
-                | Status::WaitingForPermission
-                | Status::Aborting
-                | Status::NotStored,
-            )
-            | Event::Started { .. }
-            | Event::CommentaryDelta { .. }
-            | Event::TextDelta { .. }
-            | Event::Media { .. }
-            | Event::ToolInput { .. }
-            | Event::ToolOutput { .. }
-            | Event::PermissionRequested { .. }
-            | Event::PermissionResolved { .. }
-            | Event::Usage { .. }
-            | Event::Finished(_) => None,
-        };
-        if let Some(pushed) = pushed {
+        let retrying = event == Event::Status(Status::Retrying);
+        if retrying || event == Event::Status(Status::Pushed) {
+            // A run that is tried again waits, and if this server ends now, for the next one.
+            let pushed = !retrying;
             active.pushed = pushed;
             self.unused &= !pushed;
             self.effects.changes.push(Change::Progress { run: id, pushed, prompt: None });

@@ -36,26 +36,15 @@ impl Effects {
     /// Appends the event to its run. `None` when the run is over already.
     pub(super) fn append(&mut self, run: &Arc<Run>, event: Event) -> Option<Appended> {
         let logged = run.append(event)?;
-        let end = match &logged.event {
-            Event::Finished(outcome) => Some((outcome.clone(), logged.at)),
-            Event::Started { .. }
-            | Event::Status(_)
-            | Event::CommentaryDelta { .. }
-            | Event::TextDelta { .. }
-            | Event::Media { .. }
-            | Event::ToolInput { .. }
-            | Event::ToolOutput { .. }
-            | Event::PermissionRequested { .. }
-            | Event::PermissionResolved { .. }
-            | Event::Usage { .. } => None,
-        };
-        let seq = logged.seq;
+        let (seq, at) = (logged.seq, logged.at);
+        let end =
+            if let Event::Finished(outcome) = &logged.event { Some(outcome.clone()) } else { None };
         match self.fresh.iter_mut().find(|(known, ..)| known.id() == run.id()) {
             Some((_, _, last)) => *last = seq,
             None => self.fresh.push((Arc::clone(run), seq, seq)),
         }
         self.changes.push(Change::Append { run: run.id(), logged });
-        let Some((outcome, at)) = end else { return Some(Appended::Open) };
+        let Some(outcome) = end else { return Some(Appended::Open) };
         self.changes.push(Change::End { run: run.id(), outcome, at });
         self.over.push(run.id());
         Some(Appended::Over)
