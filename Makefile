@@ -1,5 +1,5 @@
 # Each target is one or two lines; what it takes longer to say lives in tests/scripts.
-.PHONY: run demo test check bench build release
+.PHONY: run demo test check bench build release install uninstall deb
 
 build:
 	cargo build --workspace
@@ -23,3 +23,14 @@ check:
 
 bench: release
 	sh tests/scripts/bench.sh
+
+# PREFIX (/usr/local), DESTDIR for a stage, BIN for programs built elsewhere.
+install:
+	sh systemd/packaging/install.sh install
+
+uninstall:
+	sh systemd/packaging/install.sh uninstall
+
+# A Debian package below target/debian; cargo-deb is installed below target/tools when it is missing.
+deb:
+	sh systemd/packaging/deb.sh

@@ -1,12 +1,14 @@
 //! What is done with one input: shared by the fuzz targets and by spawnd's bounded property test
 //! (spawnd/tests/fuzz.rs). Whatever the bytes are, nothing here may panic.
 
-use proto::ids::{AbsolutePath, UnixUser};
+use proto::ids::{AbsolutePath, Grant, Secret, TokenId, UnixUser};
 use proto::spawn::{Call, FromFrontd, Spawn, decode};
 use spawnd::config::{Source, parse};
+use spawnd::grant::{Seal, Subject};
 use spawnd::lookup::{Entry, Found};
 use spawnd::policy::{Facts, Policy, judge};
 use spawnd::proof::Evidence;
+use spawnd::token::Table;
 
 const FILE: &str = r#"
 frontd = 999
@@ -27,7 +29,7 @@ instructions = true
 
 pub(crate) fn policy() -> Policy {
     let config = parse(FILE, Source::File).expect("the file above is valid");
-    spawnd::settle::policy(config, None).expect("it names nothing of this machine")
+    spawnd::settle::policy(config, 999, None).expect("it names nothing of this machine")
 }
 
 /// Decodes a packet of frontd's and, if it asks for a session, judges it. Did it?
@@ -80,6 +82,43 @@ pub(crate) fn config(bytes: &[u8]) {
                 assert!(fault.line >= 1 && fault.line <= text.lines().count() + 1, "{fault}");
                 assert!(!fault.to_string().contains('\n'), "{fault}");
             }
+        }
+    }
+}
+
+/// Grants that are good at [`NOW`], of which a forger may have seen any number.
+pub(crate) fn grants() -> Vec<Vec<u8>> {
+    let token = TokenId::new("k3x7q2mz").expect("an id");
+    let subjects = [Subject::Peer(1000), Subject::Peer(0), Subject::Token(token)];
+    subjects.iter().map(|who| seal().grant(who, NOW).expose().as_bytes().to_vec()).collect()
+}
+
+const NOW: u64 = 1_000;
+
+fn seal() -> Seal {
+    Seal::new(Secret::new("5e".repeat(32)).expect("a key"), "boot".to_owned())
+}
+
+/// Nothing is a grant but what was given. Was this one?
+pub(crate) fn grant(bytes: &[u8]) -> bool {
+    let Ok(text) = String::from_utf8(bytes.to_vec()) else { return false };
+    let Ok(grant) = Grant::new(text) else { return false };
+    let good = seal().check(&grant, NOW).is_ok();
+    assert_eq!(good, grants().iter().any(|given| given == bytes), "{}", grant.expose());
+    good
+}
+
+/// Reads a table of tokens; what is one is written as it was read. Was it?
+pub(crate) fn tokens(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    match Table::parse(text) {
+        Ok(table) => {
+            assert_eq!(Table::parse(&table.text()), Ok(table));
+            true
+        }
+        Err(fault) => {
+            assert!(!fault.to_string().contains(char::is_control), "{fault}");
+            false
         }
     }
 }

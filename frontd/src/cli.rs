@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::remote::Options;
+
 /// OpenAI-compatible HTTP in front of long-lived Claude Code sessions.
 #[derive(Debug, Parser)]
 #[command(name = "frontd", version)]
@@ -27,5 +29,28 @@ pub enum Command {
         user: Option<String>,
     },
     /// Check a configuration file and say what is wrong with it.
-    CheckConfig { file: PathBuf },
+    CheckConfig {
+        #[arg(default_value = "/etc/synthesis/frontd.toml")]
+        file: PathBuf,
+    },
+    /// What a server that runs does now: for its administrator.
+    Status {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// The sessions: one's own, or for root everybody's.
+    Sessions {
+        /// Everybody's, where one may see both.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Abort a session's runs and end its process. The conversation stays.
+    Stop {
+        /// As `frontd sessions` shows it.
+        key: String,
+        #[command(flatten)]
+        options: Options,
+    },
 }

@@ -35,6 +35,12 @@ pub struct Config {
     /// Names that `Host` and `Origin` may have beside those of loopback.
     #[serde(deserialize_with = "host_names")]
     pub allowed_hosts: Vec<String>,
+    pub auth: Auth,
+    pub cors: Cors,
+    /// Where a client's conversations live that name no other place, where clients have users of
+    /// their own; `{user}` and `{home}` are replaced.
+    #[serde(deserialize_with = "workspace")]
+    pub default_workspace: String,
     /// At least one; a request without `model` gets the first.
     pub models: Models,
     /// `--model` for claude, where the chosen model names none; absent, the CLI's own default.
@@ -42,10 +48,12 @@ pub struct Config {
     /// Workspaces of agents, by the agent's id.
     pub agents: BTreeMap<String, AbsolutePath>,
     pub limits: Limits,
+    pub principals: Principals,
     pub session: Session,
     pub bridge: Bridge,
     pub stream: Stream,
     pub store: Store,
+    pub audit: Audit,
 }
 
 impl Default for Config {
@@ -53,16 +61,46 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 18900)),
             allowed_hosts: Vec::new(),
+            auth: Auth::default(),
+            cors: Cors::default(),
+            default_workspace: "/var/lib/synthesis/users/{user}/workspace".to_owned(),
             models: Models::default(),
             claude_model: None,
             agents: BTreeMap::new(),
             limits: Limits::default(),
+            principals: Principals::default(),
             session: Session::default(),
             bridge: Bridge::default(),
             stream: Stream::default(),
             store: Store::default(),
+            audit: Audit::default(),
         }
     }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// `None`: tokens and peers where systemd handed the sockets over, else the serving user.
+    pub mode: Option<AuthMode>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cors {
+    /// Origins, to the letter as browsers send them, whose pages may use this server.
+    #[serde(deserialize_with = "origins")]
+    pub allowed_origins: Vec<String>,
+}
+
+/// Who is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthMode {
+    /// Loopback clients of the serving user and root, as one client.
+    Local,
+    /// Over TCP a token, over a Unix socket the kernel's word.
+    Required,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -89,6 +127,9 @@ pub struct Limits {
     /// HTTP readers of one run at once.
     #[serde(deserialize_with = "readers")]
     pub readers_per_run: usize,
+    /// How long answers under way may take to end when frontd stops.
+    #[serde(deserialize_with = "grace")]
+    pub stop_grace_seconds: u64,
 }
 
 impl Default for Limits {
@@ -101,7 +142,31 @@ impl Default for Limits {
             idle_seconds: 30 * 60,
             start_timeout_seconds: 60,
             readers_per_run: 1024,
+            stop_grace_seconds: 5,
         }
+    }
+}
+
+/// What one client may use, where clients have users of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Principals {
+    #[serde(deserialize_with = "rate")]
+    pub requests_per_minute: u32,
+    /// Runs at once, waiting or under way.
+    #[serde(deserialize_with = "count")]
+    pub runs: usize,
+    /// Of these, messages that claude has not been given.
+    #[serde(deserialize_with = "count")]
+    pub queue: usize,
+    /// claude processes at once.
+    #[serde(deserialize_with = "count")]
+    pub processes: usize,
+}
+
+impl Default for Principals {
+    fn default() -> Self {
+        Self { requests_per_minute: 600, runs: 64, queue: 32, processes: 8 }
     }
 }
 
@@ -116,6 +181,10 @@ impl Limits {
 
     pub fn start_timeout(&self) -> Duration {
         Duration::from_secs(self.start_timeout_seconds)
+    }
+
+    pub fn stop_grace(&self) -> Duration {
+        Duration::from_secs(self.stop_grace_seconds)
     }
 }
 
@@ -165,6 +234,8 @@ impl Default for Session {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bridge {
+    /// Of `frontd serve`; absent, the installed one under systemd, else one below the state folder.
+    pub socket: Option<AbsolutePath>,
     /// Serve the first version of the bridge's protocol, which proves nothing.
     pub allow_unauthenticated: bool,
     /// Where, if so. Loopback only.
@@ -175,7 +246,7 @@ pub struct Bridge {
 impl Default for Bridge {
     fn default() -> Self {
         let first_version_listen = SocketAddr::from(([127, 0, 0, 1], 18901));
-        Self { allow_unauthenticated: false, first_version_listen }
+        Self { socket: None, allow_unauthenticated: false, first_version_listen }
     }
 }
 
@@ -227,6 +298,19 @@ impl Store {
     pub fn keep(&self) -> Keep {
         Keep { age: Duration::from_secs(self.keep_days * 24 * 60 * 60), bytes: self.max_bytes }
     }
+}
+
+/// What is in the record beside who did what and when.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// Each call of a tool, by the session's word.
+    pub tools: bool,
+    /// Of what a tool is called with, redacted; 0 for nothing.
+    #[serde(deserialize_with = "preview_size")]
+    pub tool_preview_bytes: usize,
+    /// The beginning of messages and answers.
+    pub content: bool,
 }
 
 /// What clients may put into `model`: not empty, each id once.
@@ -340,13 +424,27 @@ fn count<'de, D: serde::Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     bounded(from, 1..=10_000)
 }
 
+fn rate<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    bounded(from, 1..=1_000_000)
+}
+
 /// Up to a day: what is meant to be longer is meant to be something else.
 fn seconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     bounded(from, 1..=86_400)
 }
 
+/// Whoever stops a server waits for it.
+fn grace<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    bounded(from, 0..=60)
+}
+
 fn body_size<'de, D: serde::Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     bounded(from, 1024..=1 << 30)
+}
+
+/// Less than what a field of an entry can hold.
+fn preview_size<'de, D: serde::Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    bounded(from, 0..=4096)
 }
 
 /// Each reader may buffer a page of events.
@@ -375,6 +473,30 @@ fn loopback<'de, D: serde::Deserializer<'de>>(from: D) -> Result<SocketAddr, D::
         Ok(address)
     } else {
         Err(serde::de::Error::custom(format!("{address} is not on loopback")))
+    }
+}
+
+/// A path for any user.
+fn workspace<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    let tried = text.replace("{home}", "/h").replace("{user}", "u");
+    AbsolutePath::new(tried).map(|_| text).map_err(serde::de::Error::custom)
+}
+
+/// `scheme://host[:port]`, as a browser writes it; `*` would let in everybody.
+fn origins<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let origins = Vec::<String>::deserialize(from)?;
+    let plain = |origin: &String| {
+        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        host.is_some_and(|host| {
+            let plain =
+                |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._:[]".contains(&b);
+            !host.is_empty() && host.bytes().all(plain)
+        })
+    };
+    match origins.iter().find(|origin| !plain(origin)) {
+        None => Ok(origins),
+        Some(origin) => Err(serde::de::Error::custom(format!("{origin:?} is no origin"))),
     }
 }
 
@@ -441,6 +563,7 @@ mod tests {
             idle_seconds = 5
             start_timeout_seconds = 6
             readers_per_run = 8
+            stop_grace_seconds = 0
             [session]
             hooks = false
             permission_mode = "bypassPermissions"
@@ -452,6 +575,10 @@ mod tests {
             first_version_listen = "127.0.0.1:0"
             [stream]
             keep_alive_seconds = 7
+            [audit]
+            tools = true
+            tool_preview_bytes = 10
+            content = true
             [store]
             keep_days = 9
             max_bytes = 100000000
@@ -480,7 +607,9 @@ mod tests {
         assert_eq!(config.session.ephemeral_models, [model("fast")]);
         assert_eq!(config.bridge.first_version_listen.port(), 0);
         assert_eq!(config.stream.keep_alive(), Duration::from_secs(7));
-        assert_eq!(limits.readers_per_run, 8);
+        assert_eq!((limits.readers_per_run, limits.stop_grace()), (8, Duration::ZERO));
+        assert!(config.audit.tools && config.audit.content);
+        assert_eq!(config.audit.tool_preview_bytes, 10);
         let keep = Keep { age: Duration::from_secs(9 * 86_400), bytes: 100_000_000 };
         assert_eq!((config.store.keep(), config.store.run_max_bytes), (keep, 2_000_000));
     }
@@ -514,7 +643,9 @@ mod tests {
             ("[store]\nkeep_days = 0", "line 2", "keep_days"),
             ("[store]\nmax_bytes = 1000", "line 2", "max_bytes"),
             ("[store]\nrun_max_bytes = 1", "line 2", "run_max_bytes"),
+            ("[audit]\ntool_preview_bytes = 5000", "line 2", "tool_preview_bytes"),
             ("[limits]\nreaders_per_run = 0", "line 2", "readers_per_run"),
+            ("[limits]\nstop_grace_seconds = 61", "line 2", "stop_grace_seconds"),
         ] {
             let error = refused(text);
             assert!(error.contains(line) && error.contains(key), "{text:?}: {error}");

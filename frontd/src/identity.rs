@@ -86,6 +86,20 @@ impl SessionKey {
         Some(Self::new(principal, kind, &names)).filter(|key| key.as_str() == text)
     }
 
+    /// Reads a key of whichever principal, as it is shown to an administrator.
+    pub fn of_anybody(text: &str) -> Option<Self> {
+        if text.len() > KEY {
+            return None;
+        }
+        let principal = of_plain(Self::of_stored(text)?.principal())?;
+        Self::of_client(&principal, text)
+    }
+
+    /// Whose conversation it is.
+    pub fn principal_name(&self) -> String {
+        of_plain(self.principal()).unwrap_or_default()
+    }
+
     /// With which all keys of `principal`, and no others, begin.
     pub(crate) fn prefix(principal: &str) -> String {
         let plain = plain(principal);
@@ -94,6 +108,11 @@ impl SessionKey {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Does this principal's name begin it?
+    pub fn is_of(&self, principal: &str) -> bool {
+        self.principal() == plain(principal)
     }
 
     /// Whose conversation it is, as written in the key.
@@ -207,10 +226,9 @@ pub fn identify(
         (None, _) => None,
     };
     let (agent, chat) = (header(headers, &AGENT)?, header(headers, &CHAT)?);
-    let affinity = match header(headers, &AFFINITY)? {
-        Some(affinity) => Some(affinity),
-        None => header(headers, &SESSION_ID)?,
-    };
+    // Both are looked at: one that cannot be used is refused beside one that beats it, too.
+    let (affinity, session_id) = (header(headers, &AFFINITY)?, header(headers, &SESSION_ID)?);
+    let affinity = affinity.or(session_id);
     let runtime = body.runtime.as_ref();
     let of_runtime = runtime.and_then(conversation_of);
 
@@ -561,6 +579,9 @@ mod tests {
             let most = "x".repeat(PART);
             assert!(identify("p", &headers(&[(name, &most)]), &BodyHints::default()).is_ok());
         }
+        let beaten = headers(&[("x-session-affinity", "a"), ("session_id", "")]);
+        let found = identify("p", &beaten, &BodyHints::default());
+        assert_eq!(found.unwrap_err().param.as_deref(), Some("session_id"));
         let mut bytes = HeaderMap::new();
         bytes.insert(CHAT, http::HeaderValue::from_bytes(b"\xff").unwrap());
         assert!(identify("p", &bytes, &BodyHints::default()).is_err());

@@ -6,9 +6,6 @@ mod diag;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The one principal of a server without tokens.
-pub const LOCAL: &str = "local";
-
 /// The uid that owns the peer's end of a loopback TCP connection.
 ///
 /// # Errors

@@ -1,84 +1,35 @@
 //! Wires the parts into one running server and takes it down again: what `dev` and `serve` share.
 
-use std::net::TcpListener as StdTcpListener;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
-use std::path::Path;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::socket::Backlog;
-use sd_notify::NotifyState;
-use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
-use crate::app::{App, Site};
+use crate::app::{Access, App, Live, Site};
+use crate::audit::{Audit, Entry, Kind};
+use crate::clients::Clients;
 use crate::environment::Environment;
+use crate::http::server::{Busy, Phase};
 use crate::landing::Landing;
+use crate::listeners::{Listeners, Open};
+use crate::metrics::Metrics;
+use crate::quota::Quotas;
 use crate::run::Runs;
 use crate::session::directory::Directory;
 use crate::session::message::Message;
 use crate::session::pool::Pool;
+use crate::shares::Shares;
 use crate::spawner::{self, Address, chain};
 use crate::store::StoreHandle;
-use crate::{bridge, http, session};
+use crate::{bridge, http, reload, service, session, watchdog};
 
-/// How long open responses may take to end after a stop.
+/// How long what is left may take to end: sessions to be told, responses to be written.
 const GRACE: Duration = Duration::from_secs(3);
-
-/// Every socket, bound before any right is given up.
-pub struct Listeners {
-    http: StdTcpListener,
-    bridge: StdUnixListener,
-    first_version: Option<StdTcpListener>,
-}
-
-impl Listeners {
-    /// # Errors
-    /// Names the address that cannot be bound.
-    pub fn bind(environment: &Environment, bridge: &Path) -> anyhow::Result<Self> {
-        let tcp = |address, variable: &str| {
-            let listener = StdTcpListener::bind(address);
-            listener.with_context(|| format!("listen on {address} ({variable} names another)"))
-        };
-        let first_version = if environment.config.bridge.allow_unauthenticated {
-            if !environment.bridge.ip().is_loopback() {
-                bail!(
-                    "SYNTHESIS_BRIDGE={}: the first version is for loopback only",
-                    environment.bridge
-                );
-            }
-            Some(tcp(environment.bridge, "SYNTHESIS_BRIDGE")?)
-        } else {
-            None
-        };
-        Ok(Self {
-            http: tcp(environment.http, "SYNTHESIS_HTTP")?,
-            bridge: bind_bridge(bridge)?,
-            first_version,
-        })
-    }
-}
-
-/// Replaces the socket of an earlier server, but not that of a live one.
-fn bind_bridge(path: &Path) -> anyhow::Result<StdUnixListener> {
-    let shown = path.display();
-    if StdUnixStream::connect(path).is_ok() {
-        bail!("another server listens on {shown}");
-    }
-    match std::fs::remove_file(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("remove the old {shown}")),
-    }
-    let listener = StdUnixListener::bind(path).with_context(|| format!("listen on {shown}"))?;
-    // Any session's user may knock; uid and secret decide.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
-    Ok(listener)
-}
 
 /// Runs `server` on this thread: the work is small beside claude's, and one thread spares every
 /// turn a dozen wake-ups across cores.
@@ -100,9 +51,15 @@ pub async fn run(
     listeners: Listeners,
     spawnd: Address,
 ) -> anyhow::Result<()> {
-    // Every reader of a stream holds a descriptor, and the usual limit is 1,024.
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    // Every reader of a stream holds a descriptor, and the usual limit is 1,024. A sandbox may forbid
+    // what its unit has done already.
+    let (least, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if least < most {
+        setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    }
+    // First: a signal that comes while an earlier server's sessions are taken over is kept.
+    let mut signals = Signals::new()?;
+    watchdog::feed();
     let directory = Arc::new(Directory::default());
     let (spawner, connection) = spawner::new(Arc::clone(&directory));
     let store = {
@@ -110,15 +67,25 @@ pub async fn run(
         StoreHandle::open(&path, environment.config.store.keep())?
     };
     let limits = &environment.config.limits;
-    let pool = Pool::new(limits.processes, limits.slot_wait());
+    let each = match site.access {
+        Access::Local { .. } => None,
+        Access::Required => Some(environment.config.principals.processes),
+    };
+    let pool = Pool::new(limits.processes, each);
     let runs = Runs::default();
-    let config = environment.config;
-    let bodies = Arc::new(Semaphore::new(http::body::ROOM as usize));
-    let late_readers = Arc::new(Semaphore::new(http::find::LATE_READERS));
+    let (config, source) = (Live::new(environment.config), environment.source);
+    let shares = |all, each| match site.access {
+        Access::Local { .. } => Shares::new(all, all),
+        Access::Required => Shares::new(all, each),
+    };
+    let bodies = shares(http::body::ROOM, http::body::ROOM_EACH);
+    let late_readers = shares(http::find::LATE_READERS, http::find::LATE_READERS_EACH);
     let (landing, land) = Landing::new();
     tokio::spawn(land);
     let app = Arc::new(App {
         config,
+        clients: Clients::default(),
+        quotas: Quotas::default(),
         site,
         runs,
         directory,
@@ -126,25 +93,22 @@ pub async fn run(
         spawner,
         store,
         landing,
+        audit: Audit::start().context("the record")?,
+        metrics: Metrics::default(),
         bodies,
         late_readers,
+        began: Instant::now(),
+        stopping: AtomicBool::new(false),
     });
 
     // Before anybody is let in: who comes back must find the place where it was.
     session::restore::all(&app).await.context("take over what an earlier frontd left")?;
-    // The standard library's queue is 128 long; whoever comes beyond waits a second. After a restart
-    // all readers come at once.
-    nix::sys::socket::listen(&listeners.http, Backlog::MAXCONN)?;
-    let http = tokio_tcp(listeners.http)?;
-    let address = http.local_addr()?;
-    // The kernel shows connecting peers the credentials of the last listen(2) (unix(7)): again,
-    // now that root is given up, so that channels see frontd's own uid.
-    nix::sys::socket::listen(&listeners.bridge, Backlog::MAXCONN)?;
-    listeners.bridge.set_nonblocking(true)?;
-    let bridge = UnixListener::from_std(listeners.bridge)?;
+    let sessions = app.directory.keys().len();
+    let message = format!("frontd serves; it took over {sessions} sessions");
+    app.audit.write(Entry::new(Kind::Restart, message).with("SYNTHESIS_COUNT", sessions));
+    let Open { http, address, bridge, first_version } = listeners.open()?;
     tokio::spawn(bridge::accept::serve(bridge, Arc::clone(&app)));
-    if let Some(listener) = listeners.first_version {
-        let listener = tokio_tcp(listener)?;
+    if let Some(listener) = first_version {
         tracing::warn!(address = %listener.local_addr()?, "the unauthenticated first-version bridge is open");
         tokio::spawn(bridge::first_version::serve(listener, Arc::clone(&app)));
     }
@@ -154,26 +118,52 @@ pub async fn run(
         Address::Path(_) => true,
     };
     let mut lost = tokio::spawn(connection.serve(spawnd));
-    let (stop, stopping) = watch::channel(false);
-    let serving = tokio::spawn(http::server::serve(http, Arc::clone(&app), stopping));
+    let (stop, phase) = watch::channel(Phase::Open);
+    let busy = Arc::new(Busy::default());
+    let hall = http::server::Hall::new(Arc::clone(&app), Arc::clone(&busy), phase);
+    let serving = tokio::spawn(http::server::serve(http, hall));
+    let _telling = AbortOnDrop(tokio::spawn(service::tell(Arc::clone(&app))));
+    // Clients are answered from here on, if only with what is amiss: a spawnd that cannot be reached
+    // is no reason for systemd to start this half again.
+    service::ready();
 
-    let (user, workspace) = (&app.site.user, &app.site.default_workspace);
-    tracing::info!(%user, %workspace, "sessions run as this user, in this folder by default");
-    // Whoever reads `ready` may stop us at once.
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    // Ready is who can start sessions; a pair that fails at once must not say so.
-    tokio::select! {
-        () = app.spawner.connected() => announce(address),
-        error = &mut lost => return Err(lost_error(error)),
+    if let Access::Local { client, .. } = &app.site.access
+        && let Some(runner) = &client.runner
+    {
+        let (user, workspace) = (&runner.user, &runner.workspace);
+        tracing::info!(%user, %workspace, "sessions run as this user, in this folder by default");
     }
-    let result = tokio::select! {
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-        error = &mut lost => Err(lost_error(error)),
+    let mut announced = false;
+    let result = loop {
+        // Cancel-safe: signals that came are kept, and a task goes on.
+        tokio::select! {
+            // Ready is who can start sessions; a pair that fails at once must not say so.
+            () = app.spawner.connected(), if !announced => {
+                announced = true;
+                announce(address);
+            }
+            asked = signals.next() => match asked {
+                Asked::End => break Ok(()),
+                Asked::Reload => reload::reload(&app, &source).await,
+            },
+            error = &mut lost => break Err(lost_error(error)),
+        }
     };
-    let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    let _ = stop.send(true);
+    let grace = if sessions_stay { app.config().limits.stop_grace() } else { Duration::ZERO };
+    service::stopping(grace + GRACE * 3);
+    app.stopping.store(true, Ordering::Relaxed);
+    if !grace.is_zero() {
+        // Whoever comes now waits for the next frontd where systemd holds the sockets.
+        let _ = stop.send(Phase::Leaving);
+        let answers = busy.count();
+        tracing::info!(answers, seconds = grace.as_secs(), "stopping: answers under way may end");
+        tokio::select! {
+            () = busy.none() => {}
+            () = tokio::time::sleep(grace) => {}
+            () = signals.end() => tracing::info!("stopping at once"),
+        }
+    }
+    let _ = stop.send(Phase::Closed);
     let inboxes = app.directory.inboxes();
     let last = || if sessions_stay { Message::Leave } else { Message::Shutdown };
     let told = inboxes.iter().map(|inbox| inbox.send(last()));
@@ -181,7 +171,53 @@ pub async fn run(
     let _ = tokio::time::timeout(GRACE, futures_util::future::join_all(told)).await;
     let _ = tokio::time::timeout(GRACE, serving).await;
     lost.abort();
+    app.audit.end();
     result
+}
+
+/// What a person or the service manager asks of the server.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.terminate.recv() => Asked::End,
+            _ = self.hang_up.recv() => Asked::Reload,
+        }
+    }
+
+    async fn end(&mut self) {
+        while self.next().await != Asked::End {}
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    End,
+    /// Read the configuration again.
+    Reload,
+}
+
+/// A task that ends with whoever started it.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 fn lost_error(error: Result<spawner::Error, tokio::task::JoinError>) -> anyhow::Error {
@@ -192,12 +228,8 @@ fn lost_error(error: Result<spawner::Error, tokio::task::JoinError>) -> anyhow::
 }
 
 #[expect(clippy::print_stdout, reason = "the line that scripts wait for")]
-fn announce(address: std::net::SocketAddr) {
-    println!("ready http://{address}");
-    let _ = sd_notify::notify(&[NotifyState::Ready]);
-}
-
-fn tokio_tcp(listener: StdTcpListener) -> anyhow::Result<TcpListener> {
-    listener.set_nonblocking(true)?;
-    Ok(TcpListener::from_std(listener)?)
+fn announce(address: Option<SocketAddr>) {
+    if let Some(address) = address {
+        println!("ready http://{address}");
+    }
 }

@@ -12,14 +12,16 @@ mod tests;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use proto::ids::SessionId;
-use proto::spawn::{Answer, Call, RefusalCode, Signal, Spawn, VERSION};
+use proto::ids::{Grant, SessionId};
+use proto::spawn::{Answer, Call, Credential, RefusalCode, Signal, Spawn, VERSION, Who};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_seqpacket::UnixSeqpacket;
 
 pub use connection::Connection;
 
+use crate::foreign::Socket;
 use crate::session::directory::Directory;
 
 /// Requests that may wait to be written. Each session has at most one spawn and one signal.
@@ -68,6 +70,8 @@ type Answered = (Answer, Option<OwnedFd>);
 
 struct Request {
     call: Call,
+    /// A client's socket, for `verify` of a peer alone.
+    socket: Option<Arc<Socket>>,
     answer: Option<oneshot::Sender<Answered>>,
 }
 
@@ -76,13 +80,15 @@ struct Request {
 pub struct Spawner {
     requests: mpsc::Sender<Request>,
     connected: watch::Receiver<bool>,
+    connects: Arc<AtomicU64>,
 }
 
 pub fn new(directory: Arc<Directory>) -> (Spawner, Connection) {
     let (sender, requests) = mpsc::channel(QUEUE);
     let (connected, watching) = watch::channel(false);
-    let spawner = Spawner { requests: sender, connected: watching };
-    (spawner, Connection::new(requests, connected, directory))
+    let connects = Arc::<AtomicU64>::default();
+    let connection = Connection::new(requests, connected, Arc::clone(&connects), directory);
+    (Spawner { requests: sender, connected: watching, connects }, connection)
 }
 
 impl Spawner {
@@ -91,24 +97,64 @@ impl Spawner {
     /// # Errors
     /// spawnd's refusal, or `StartFailed` when it cannot be reached.
     pub async fn spawn(&self, spawn: Spawn) -> Result<Started, (RefusalCode, String)> {
-        let failed = |text: &str| (RefusalCode::StartFailed, text.to_owned());
-        let (answer, answered) = oneshot::channel();
-        let call = Call::Spawn(Box::new(spawn));
-        let request = Request { call, answer: Some(answer) };
-        self.requests.send(request).await.map_err(|_| failed("spawnd is gone"))?;
-        match answered.await.map_err(|_| failed("the connection to spawnd was lost"))? {
+        let session = spawn.session.clone();
+        match self.ask(Call::Spawn(Box::new(spawn)), None).await? {
             (Answer::Started { pid, resumed, .. }, Some(leader)) => {
                 Ok(Started { pid, resumed, leader })
             }
-            (Answer::Refused { code, message }, _) => Err((code, message)),
+            (Answer::Refused { code, message }, _) => {
+                note(&session, code, &message);
+                Err((code, message))
+            }
             (
-                Answer::Started { .. }
+                Answer::Verified { .. }
+                | Answer::Started { .. }
                 | Answer::Adopted { .. }
                 | Answer::Sessions { .. }
                 | Answer::Done {},
                 _,
-            ) => Err(failed("spawnd gave another answer than asked for")),
+            ) => Err(failed(OTHER)),
         }
+    }
+
+    /// Asks who is behind a credential; `socket` is the client's own, with [`Credential::Peer`]
+    /// alone. Waits for a spawnd that is away as long as the caller does. Cancel-safe.
+    ///
+    /// # Errors
+    /// spawnd's refusal (`NotProved`: it is none), or `StartFailed` when it cannot be reached.
+    pub async fn verify(
+        &self,
+        credential: Credential,
+        socket: Option<Arc<Socket>>,
+    ) -> Result<(Who, Grant), (RefusalCode, String)> {
+        if matches!(credential, Credential::Peer {}) != socket.is_some() {
+            // spawnd would end the connection for it.
+            return Err(failed("a socket belongs to a peer's credential, and to no other"));
+        }
+        match self.ask(Call::Verify { credential }, socket).await?.0 {
+            Answer::Verified { who, grant } => Ok((who, grant)),
+            Answer::Refused { code, message } => Err((code, message)),
+            Answer::Started { .. }
+            | Answer::Adopted { .. }
+            | Answer::Sessions { .. }
+            | Answer::Done {} => Err(failed(OTHER)),
+        }
+    }
+
+    async fn ask(
+        &self,
+        call: Call,
+        socket: Option<Arc<Socket>>,
+    ) -> Result<Answered, (RefusalCode, String)> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request { call, socket, answer: Some(answer) };
+        self.requests.send(request).await.map_err(|_| failed("spawnd is gone"))?;
+        answered.await.map_err(|_| failed("the connection to spawnd was lost"))
+    }
+
+    /// How often both sides have said hello.
+    pub fn connects(&self) -> u64 {
+        self.connects.load(Ordering::Relaxed)
     }
 
     /// Have both sides said hello?
@@ -134,10 +180,38 @@ impl Spawner {
 
     fn send(&self, call: Call) {
         // A full queue means that spawnd is stuck; the machines' deadlines ask again.
-        if self.requests.try_send(Request { call, answer: None }).is_err() {
+        if self.requests.try_send(Request { call, socket: None, answer: None }).is_err() {
             tracing::warn!("request to spawnd dropped: its queue is full");
         }
     }
+}
+
+/// A refused start, told once: its client hears of it by its run. What a client asked for is its own
+/// affair; the rest is for whoever runs the machine.
+fn note(session: &SessionId, code: RefusalCode, message: &str) {
+    match code {
+        RefusalCode::NotAllowed
+        | RefusalCode::NotProved
+        | RefusalCode::UserNotAllowed
+        | RefusalCode::WorkspaceNotAllowed
+        | RefusalCode::WorkspaceUnusable
+        | RefusalCode::Busy => tracing::info!(%session, ?code, message, "spawnd refused a start"),
+        RefusalCode::InUse
+        | RefusalCode::StillRunning
+        | RefusalCode::NoSession
+        | RefusalCode::ClaudeMissing
+        | RefusalCode::SandboxUnavailable
+        | RefusalCode::AuditUnavailable
+        | RefusalCode::StartFailed => {
+            tracing::warn!(%session, ?code, message, "spawnd refused a start");
+        }
+    }
+}
+
+const OTHER: &str = "spawnd gave another answer than asked for";
+
+fn failed(text: &str) -> (RefusalCode, String) {
+    (RefusalCode::StartFailed, text.to_owned())
 }
 
 /// An error with its sources on one line.

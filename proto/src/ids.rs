@@ -84,6 +84,32 @@ text_newtype!(
 );
 
 text_newtype!(
+    /// Whose sessions and runs these are: mostly the name of a [`UnixUser`].
+    PrincipalName,
+    "principal",
+    "1 to 32 characters of [a-z0-9_-], the first no -",
+    |s| {
+        (1..=32).contains(&s.len())
+            && !s.starts_with('-')
+            && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-')
+    }
+);
+
+impl From<UnixUser> for PrincipalName {
+    fn from(user: UnixUser) -> Self {
+        Self(user.0)
+    }
+}
+
+text_newtype!(
+    /// What a bearer token is called where it is not shown.
+    TokenId,
+    "token id",
+    "1 to 32 characters of [a-z0-9]",
+    |s| (1..=32).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+);
+
+text_newtype!(
     /// One message to claude. Rendered as an attribute of the message's tag, so plain.
     MessageId,
     "message id",
@@ -218,6 +244,71 @@ impl From<Secret> for String {
     }
 }
 
+macro_rules! hidden_newtype {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $longest:literal, $rule:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// # Errors
+            /// [`Invalid`] names the rule that `text` breaks.
+            pub fn new(text: String) -> Result<Self, Invalid> {
+                let plain = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
+                if (1..=$longest).contains(&text.len()) && text.bytes().all(plain) {
+                    Ok(Self(text))
+                } else {
+                    Err(Invalid { what: $what, rule: $rule })
+                }
+            }
+
+            /// The text itself. Name every place where it leaves the process.
+            pub fn expose(&self) -> &str {
+                &self.0
+            }
+        }
+
+        /// Tells nothing.
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(…)"))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Invalid;
+            fn try_from(text: String) -> Result<Self, Invalid> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> String {
+                value.0
+            }
+        }
+    };
+}
+
+hidden_newtype!(
+    /// What a client gives as its bearer token: whether it is one is spawnd's to say. `==` takes
+    /// a time that tells how much is alike: never against a token that is not the asker's own.
+    TokenText,
+    "token",
+    256,
+    "1 to 256 printable ASCII characters, no space, quote or backslash"
+);
+
+hidden_newtype!(
+    /// spawnd's word that somebody was proved a moment ago: whoever has it may start sessions of
+    /// that user's for a while. What is in it is spawnd's alone.
+    Grant,
+    "grant",
+    512,
+    "1 to 512 printable ASCII characters, no space, quote or backslash"
+);
+
 /// What a session's claude is told beside the CLI's own instructions: somebody's words, so
 /// they are shown nowhere. Not empty.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -316,6 +407,18 @@ mod tests {
         assert_ne!(one, two);
         let secret = Secret::random();
         assert!(Secret::new(secret.expose().to_owned()).is_ok());
+    }
+
+    #[test]
+    fn what_opens_doors_is_bounded_and_shown_nowhere() {
+        let token = TokenText::new("syn-abc".to_owned()).unwrap();
+        let grant = Grant::new("v1.abc".to_owned()).unwrap();
+        assert_eq!(format!("{token:?} {grant:?}"), "TokenText(…) Grant(…)");
+        for bad in ["", "a b", "a\n", "é", "\u{7f}", "a\"", "a\\", &"x".repeat(257)] {
+            assert!(TokenText::new(bad.to_owned()).is_err(), "{bad:?}");
+        }
+        assert!(TokenText::new("!".repeat(256)).is_ok());
+        assert!(Grant::new("~".repeat(512)).is_ok() && Grant::new("~".repeat(513)).is_err());
     }
 
     #[test]

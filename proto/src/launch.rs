@@ -9,7 +9,7 @@ use crate::ids::{
 use crate::spawn::{PermissionMode, TerminalSize};
 
 /// launch refuses a plan of another version.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Everything that launch does, as decided by policy. It judges nothing itself.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub struct Plan {
     pub home: AbsolutePath,
     /// `CLAUDE_CONFIG_DIR`; `None` leaves the CLI's own default below `home`.
     pub config_dir: Option<AbsolutePath>,
+    /// Both are folders of spawnd's making, in which nobody has set the CLI up.
+    pub private_home: bool,
     pub claude: AbsolutePath,
     /// Fixed arguments of policy, before those that launch always gives.
     pub claude_arguments: Vec<String>,

@@ -19,12 +19,13 @@
 //! ```
 //!
 //! [`spawn`] is the left wire, [`bridge`] the right one, [`launch`] the plan and its record,
-//! [`hook`] what the CLI tells its hooks.
+//! [`hook`] what the CLI tells its hooks, [`journal`] how both daemons write their audit records.
 #![forbid(unsafe_code)]
 
 pub mod bridge;
 pub mod hook;
 pub mod ids;
+pub mod journal;
 pub mod launch;
 pub mod limits;
 pub mod spawn;

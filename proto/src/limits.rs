@@ -11,7 +11,7 @@ pub const SPAWN_PACKET: usize = 64 * 1024;
 pub const INSTRUCTIONS: usize = 48 * 1024;
 
 /// Bytes of the same as a JSON string, quotes included. The rest of a spawn request is under 10 KiB
-/// (one path of [`PATH`] bytes that may double when escaped, and names), so that the whole always
+/// (one path of [`PATH`] bytes that may double when escaped, a grant, and names), so that the whole always
 /// fits into [`SPAWN_PACKET`].
 pub const INSTRUCTIONS_JSON: usize = SPAWN_PACKET - 10 * 1024;
 
@@ -60,6 +60,10 @@ pub const KEPT_EXITS: usize = 1000;
 
 /// Bytes of a path in a request: PATH_MAX of Linux.
 pub const PATH: usize = 4096;
+
+/// How long a grant of spawnd's is good for: a run whose client has left may still wait for its
+/// process. What a frontd that was taken over can still do for others ends with it, too.
+pub const GRANT: Duration = Duration::from_secs(15 * 60);
 
 /// How long a fresh connection may stay without a `hello`.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(1);

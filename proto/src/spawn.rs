@@ -8,11 +8,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    AbsolutePath, ConversationId, Instructions, ModelName, Secret, SessionId, UnixUser,
+    AbsolutePath, ConversationId, Grant, Instructions, ModelName, PrincipalName, Secret, SessionId,
+    TokenId, TokenText, UnixUser,
 };
 
 /// Both sides must name the same version.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What frontd may send.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,8 @@ pub enum FromFrontd {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Call {
+    /// Who is behind a credential? Answered by [`Answer::Verified`].
+    Verify { credential: Credential },
     /// Start a claude. Answered by [`Answer::Started`] with the pty leader, once it runs.
     Spawn(Box<Spawn>),
     /// Send a signal to a session's claude; [`Signal::Kill`] reaches everything it started.
@@ -58,15 +61,26 @@ pub struct Spawn {
     pub secret: Secret,
 }
 
-/// How the person behind a request is known. What a user's policy demands is spawnd's to judge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// What a client proves itself with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Credential {
+    Token {
+        token: TokenText,
+    },
+    /// The client's connected Unix socket comes with the packet (SCM_RIGHTS), and comes with no
+    /// other packet; the kernel says whose it is.
+    Peer {},
+}
+
+/// How the person behind a spawn is known. What a user's policy demands is spawnd's to judge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Proof {
     /// frontd's word alone.
     None,
-    /// The client's connected Unix socket comes with the packet (SCM_RIGHTS); the kernel says
-    /// whose it is.
-    Peer,
+    /// spawnd's own, of at most [`limits::GRANT`](crate::limits::GRANT) ago.
+    Grant { grant: Grant },
 }
 
 /// `--permission-mode` of the CLI, in its own words.
@@ -167,6 +181,8 @@ pub enum FromSpawnd {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Answer {
+    /// To `verify`.
+    Verified { who: Who, grant: Grant },
     /// To `spawn`: claude was executed as process `pid`; the packet carries the pty leader.
     Started { session: SessionId, pid: u32, resumed: bool },
     /// To `adopt`: the packet carries the pty leader.
@@ -177,6 +193,39 @@ pub enum Answer {
     Done {},
     /// To any request: no, and why. Nothing was changed.
     Refused { code: RefusalCode, message: String },
+}
+
+/// Who was proved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Who {
+    /// The bearer of a token that the table has.
+    Token { id: TokenId, principal: PrincipalName, user: UnixUser, scopes: Vec<Scope> },
+    /// The user on the other end of the socket, by the kernel's word.
+    Peer { uid: u32 },
+}
+
+/// What a token opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Sessions and runs of one's own.
+    Chat,
+    /// Everybody's sessions, without what is said in them.
+    Admin,
+    Metrics,
+}
+
+impl Scope {
+    pub const ALL: [Self; 3] = [Self::Chat, Self::Admin, Self::Metrics];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Admin => "admin",
+            Self::Metrics => "metrics",
+        }
+    }
 }
 
 /// Why spawnd said no. The message beside it is for people.
@@ -193,7 +242,8 @@ pub enum RefusalCode {
     UserNotAllowed,
     /// Policy does not allow this permission mode or model, or any instructions, to that user.
     NotAllowed,
-    /// The user's policy demands a proof, and the one that came (or none) is not it.
+    /// A credential that is none; or the user's policy demands a proof, and the one that came (or
+    /// none) is not it.
     NotProved,
     /// The workspace is outside the user's roots.
     WorkspaceNotAllowed,

@@ -11,13 +11,13 @@ use std::path::PathBuf;
 use proto::bridge::{self, ChannelState, Event, FileRef, Hello, Meta, ReplyRefusal, TokenUsage};
 use proto::hook::{Excerpt, HookBody, HookEvent};
 use proto::ids::{
-    AbsolutePath, ConversationId, FileId, Instructions, MessageId, ModelName, Secret, Seq,
-    SessionId, UnixUser,
+    AbsolutePath, ConversationId, FileId, Grant, Instructions, MessageId, ModelName, PrincipalName,
+    Secret, Seq, SessionId, TokenId, TokenText, UnixUser,
 };
 use proto::launch::{Bridge, Demand, Identity, Lifetime, Limits, Plan, Record, Sandbox};
 use proto::spawn::{
-    self, Answer, Call, ExitCause, FromSpawnd, Listed, ListedState, PermissionMode, Proof,
-    RefusalCode, Signal, Spawn, TerminalSize, Usage,
+    self, Answer, Call, Credential, ExitCause, FromSpawnd, Listed, ListedState, PermissionMode,
+    Proof, RefusalCode, Scope, Signal, Spawn, TerminalSize, Usage, Who,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -67,12 +67,16 @@ fn meta() -> Meta {
     }
 }
 
-fn spawn_call(instructions: Option<Instructions>) -> Call {
+fn grant() -> Grant {
+    Grant::new("peer.1000.1795226807.abcdefghijklmnop".to_owned()).unwrap()
+}
+
+fn spawn_call(proof: Proof, instructions: Option<Instructions>) -> Call {
     Call::Spawn(Box::new(Spawn {
         session: session(),
         conversation: conversation(),
         user: user(),
-        proof: Proof::Peer,
+        proof,
         workspace: path("/home/alice/ws"),
         permission_mode: PermissionMode::AcceptEdits,
         model: Some(ModelName::new("opus[1m]").unwrap()),
@@ -85,10 +89,13 @@ fn spawn_call(instructions: Option<Instructions>) -> Call {
 
 fn to_spawnd() -> Vec<(&'static str, spawn::FromFrontd)> {
     let request = |call| spawn::FromFrontd::Request { id: 7, call };
+    let token = TokenText::new("syn-abcdefghijklmnopqrstuvwxyz234567".to_owned()).unwrap();
     vec![
         ("hello", spawn::FromFrontd::Hello { version: spawn::VERSION }),
-        ("spawn", request(spawn_call(None))),
-        ("spawn_told", request(spawn_call(Some(instructions())))),
+        ("verify_token", request(Call::Verify { credential: Credential::Token { token } })),
+        ("verify_peer", request(Call::Verify { credential: Credential::Peer {} })),
+        ("spawn", request(spawn_call(Proof::Grant { grant: grant() }, None))),
+        ("spawn_told", request(spawn_call(Proof::None, Some(instructions())))),
         ("signal_term", request(Call::Signal { session: session(), signal: Signal::Term })),
         ("signal_int", request(Call::Signal { session: session(), signal: Signal::Int })),
         ("signal_kill", request(Call::Signal { session: session(), signal: Signal::Kill })),
@@ -118,8 +125,17 @@ fn from_spawnd() -> Vec<(&'static str, FromSpawnd)> {
         FromSpawnd::Event(spawn::Event::Exited { session: session(), cause, usage: usage() })
     };
     let sessions = |sessions, more| answer(Answer::Sessions { sessions, more });
+    let bearer = Who::Token {
+        id: TokenId::new("k3x7q2mz").unwrap(),
+        principal: PrincipalName::new("team").unwrap(),
+        user: user(),
+        scopes: Scope::ALL.into(),
+    };
+    let verified = |who| answer(Answer::Verified { who, grant: grant() });
     vec![
         ("hello", FromSpawnd::Hello { version: spawn::VERSION }),
+        ("verified_token", verified(bearer)),
+        ("verified_peer", verified(Who::Peer { uid: 1000 })),
         ("started", answer(Answer::Started { session: session(), pid: 4711, resumed: false })),
         ("adopted", answer(Answer::Adopted { session: session() })),
         ("sessions", sessions(all_listed(), true)),
@@ -343,6 +359,7 @@ fn plan() -> Plan {
         allowed_tools: vec!["Read".to_owned(), "mcp__synthesis__*".to_owned()],
         hooks: true,
         instructions: None,
+        private_home: true,
         trust_project_settings: false,
         environment: vec![("LANG".to_owned(), "C.UTF-8".to_owned())],
         lifetime: Lifetime::OutlivesSpawnd,
@@ -511,6 +528,8 @@ fn a_variant_that_does_not_exist_is_refused() {
         r#"{"surplus":{}}"#,
         r#"{"request":{"id":1,"call":{"surplus":{}}}}"#,
         r#"{"request":{"id":1,"call":{"verify":{"token":"x"}}}}"#,
+        r#"{"request":{"id":1,"call":{"verify":{"credential":"peer"}}}}"#,
+        r#"{"request":{"id":1,"call":{"verify":{"credential":{"none":{}}}}}}"#,
         r#""hello""#,
         r#"{"request":{"id":1,"call":"list"}}"#,
     ]);
@@ -519,6 +538,7 @@ fn a_variant_that_does_not_exist_is_refused() {
         r#"{"answer":{"id":1,"answer":"done"}}"#,
         r#"{"answer":{"id":1,"answer":{"done":null}}}"#,
         r#"{"answer":{"id":1,"answer":{"surplus":{}}}}"#,
+        r#"{"answer":{"id":1,"answer":{"verified":{"who":{"none":{}},"grant":"g"}}}}"#,
     ]);
     refused::<bridge::FromChannel>(&[
         r#"{"type":"surplus"}"#,
@@ -579,7 +599,7 @@ fn the_first_version_tolerates_unknown_fields_and_takes_a_reply_for_final() {
 #[test]
 fn a_field_of_a_checked_type_is_checked_on_the_wire() {
     let place = |pointer: &str, value: Value| {
-        let mut call = serde_json::to_value(spawn_call(None)).unwrap();
+        let mut call = serde_json::to_value(spawn_call(Proof::None, None)).unwrap();
         *call.pointer_mut(pointer).unwrap() = value;
         serde_json::from_value::<Call>(call)
     };
@@ -596,6 +616,9 @@ fn a_field_of_a_checked_type_is_checked_on_the_wire() {
         ("/spawn/terminal/columns", json!(501)),
         ("/spawn/terminal/columns", json!(65_536)),
         ("/spawn/secret", json!("short")),
+        ("/spawn/proof", json!("peer")),
+        ("/spawn/proof", json!({"grant": {"grant": "a b"}})),
+        ("/spawn/proof", json!({"grant": {"grant": "g".repeat(513)}})),
         ("/spawn/permission_mode", json!("default")),
         ("/spawn/instructions", json!("")),
         ("/spawn/instructions", json!("a\0b")),
@@ -632,7 +655,9 @@ fn the_largest_request_fits_in_a_packet() {
     let mixed = format!("{}{}", "a".repeat(INSTRUCTIONS - 3000), "\n".repeat(3000));
     for longest in ["a".repeat(INSTRUCTIONS), doubled, controls, mixed] {
         let instructions = Instructions::new(longest).unwrap();
-        let Call::Spawn(mut spawn) = spawn_call(Some(instructions)) else { panic!() };
+        let grant = Grant::new("g".repeat(512)).unwrap();
+        let call = spawn_call(Proof::Grant { grant }, Some(instructions));
+        let Call::Spawn(mut spawn) = call else { panic!() };
         // Backslashes double in JSON: the longest form that a path can take.
         spawn.workspace = path(&format!("/{}", "\\".repeat(PATH - 1)));
         spawn.user = UnixUser::new("u".repeat(32)).unwrap();
@@ -778,7 +803,8 @@ mod every_variant_is_classified {
         match sent {
             spawn::FromFrontd::Hello { .. } => {}
             spawn::FromFrontd::Request { call, .. } => match call {
-                Call::Spawn(_)
+                Call::Verify { credential: Credential::Token { .. } | Credential::Peer {} }
+                | Call::Spawn(_)
                 | Call::Signal { .. }
                 | Call::List { .. }
                 | Call::Adopt { .. }
@@ -788,7 +814,8 @@ mod every_variant_is_classified {
         match received {
             FromSpawnd::Hello { .. } => {}
             FromSpawnd::Answer { answer, .. } => match answer {
-                Answer::Started { .. }
+                Answer::Verified { who: Who::Token { .. } | Who::Peer { .. }, .. }
+                | Answer::Started { .. }
                 | Answer::Adopted { .. }
                 | Answer::Sessions { .. }
                 | Answer::Done {}

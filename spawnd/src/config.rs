@@ -1,12 +1,14 @@
 //! spawnd.toml: what may stand in it, with every default, and where it is wrong. Looks at nothing
-//! but the text; read once at start.
+//! but the text.
 
 mod fault;
 mod values;
 
+use std::collections::HashSet;
+
 use proto::ids::{AbsolutePath, ModelName, UnixUser};
 use proto::launch::Demand;
-use proto::spawn::{PermissionMode, Proof};
+use proto::spawn::PermissionMode;
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -89,7 +91,7 @@ pub struct Claude {
     pub arguments: Few<Argument>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Programs {
     /// `None`: beside spawnd.
@@ -140,7 +142,8 @@ pub struct Rule {
     pub group: Option<GroupName>,
     /// `None`: looked up at each request.
     pub account: Option<Account>,
-    pub proof: Proof,
+    pub proof: Demanded,
+    pub shared: bool,
     pub roots: Few<Root>,
     pub permission_modes: Few<PermissionMode>,
     /// Empty: any.
@@ -176,8 +179,11 @@ impl Default for Rule {
             name: None,
             group: None,
             account: None,
-            proof: Proof::Peer,
-            roots: Few(vec![Root { named: "{home}".to_owned(), real: None }]),
+            proof: Demanded::TokenOrPeer,
+            shared: false,
+            roots: Few(Root::STARTS
+                .map(|start| Root { named: start.to_owned(), real: None })
+                .into()),
             permission_modes: Few(vec![PermissionMode::AcceptEdits]),
             models: Few::default(),
             allowed_tools: Few(tools.map(|tool| Tool(tool.to_owned())).into()),
@@ -225,6 +231,17 @@ impl Account {
     pub fn real_home(&self) -> &AbsolutePath {
         self.real_home.as_ref().unwrap_or(&self.home)
     }
+}
+
+/// How the person behind a request must be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Demanded {
+    TokenOrPeer,
+    Token,
+    Peer,
+    /// frontd's word is enough.
+    None,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -283,7 +300,13 @@ pub fn parse(text: &str, source: Source) -> Result<Config, Fault> {
     if config.users.allow.is_empty() || config.users.allow.len() > ENTRIES {
         return Err(nowhere("users.allow", "must have 1 to 4096 entries"));
     }
+    let mut named = HashSet::new();
     for (rule, (entry, groups)) in config.users.allow.iter().zip(places) {
+        let whose = (rule.name.as_ref(), rule.group.as_ref());
+        if !named.insert(whose) {
+            let key = if whose.0.is_some() { "name" } else { "group" };
+            return Err(fault_at(text, entry, Some(key), "has an entry above"));
+        }
         rule.check(source).map_err(|(key, what)| fault_at(text, entry, Some(key), &what))?;
         if let Some(group) = rule.groups.0.iter().find(|group| !rule.allows(&group.0)) {
             let what = format!("{} is dangerous and not in dangerous_groups", group.0);
@@ -316,6 +339,26 @@ fn inherit(root: &mut DeTable<'_>) -> Vec<(usize, usize)> {
         (place, entry.get("groups").map_or(place, |groups| groups.span().start))
     });
     places.collect()
+}
+
+impl Config {
+    /// Puts back what cannot change while spawnd runs. Answers which of it would have changed.
+    pub fn keep(&mut self, old: &Self) -> Vec<&'static str> {
+        fn keep<T: Clone + PartialEq>(new: &mut T, old: &T) -> bool {
+            let differs = new != old;
+            new.clone_from(old);
+            differs
+        }
+        let kept = [
+            ("frontd", keep(&mut self.frontd, &old.frontd)),
+            ("scopes", keep(&mut self.scopes, &old.scopes)),
+            ("state", keep(&mut self.state, &old.state)),
+            ("run", keep(&mut self.run, &old.run)),
+            ("bridge", keep(&mut self.bridge, &old.bridge)),
+            ("programs", keep(&mut self.programs, &old.programs)),
+        ];
+        kept.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+    }
 }
 
 impl Rule {

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, getsockopt, sendmsg, sockopt};
 use proto::limits;
-use proto::spawn::{Call, DecodeError, FromFrontd, FromSpawnd, Proof, decode, encode};
+use proto::spawn::{Call, Credential, DecodeError, FromFrontd, FromSpawnd, decode, encode};
 
 use crate::sys::message;
 use crate::undertaker::Foreign;
@@ -22,8 +22,8 @@ pub enum Broken {
     Receive(std::io::Error),
     #[error("packet over {} bytes", limits::SPAWN_PACKET)]
     Truncated,
-    #[error("packet with {0} unexpected descriptors")]
-    Descriptors(usize),
+    #[error("packet with {came} descriptors, where {due} belong")]
+    Descriptors { came: usize, due: usize },
     #[error("{0}")]
     Decode(#[from] DecodeError),
     #[error("speaks version {0}")]
@@ -64,8 +64,8 @@ impl Connection {
         Ok(Self { socket, serial, peer })
     }
 
-    /// The next packet; `None` when there is none now. `buffer` is the limit of a packet. Only a
-    /// spawn that announces a peer's socket may bring a descriptor, and only one.
+    /// The next packet; `None` when there is none now. `buffer` is the limit of a packet. Only
+    /// what verifies a peer brings a descriptor, and it brings one.
     ///
     /// # Errors
     /// [`Broken`]: the connection must end. No descriptor of the packet stays open.
@@ -81,7 +81,7 @@ impl Connection {
         };
         let mut fds = received.fds;
         if fds.len() > 1 {
-            return Err(Broken::Descriptors(fds.len()));
+            return Err(Broken::Descriptors { came: fds.len(), due: 1 });
         }
         if received.truncated {
             return Err(Broken::Truncated);
@@ -91,8 +91,9 @@ impl Connection {
             return Err(Broken::Closed);
         }
         let packet = decode(buffer.get(..received.len).unwrap_or_default())?;
-        match (fds.pop(), announces_peer(&packet)) {
-            (Some(_), false) => Err(Broken::Descriptors(1)),
+        match (fds.pop(), verifies_peer(&packet)) {
+            (Some(_), false) => Err(Broken::Descriptors { came: 1, due: 0 }),
+            (None, true) => Err(Broken::Descriptors { came: 0, due: 1 }),
             (fd, _) => Ok(Some((packet, fd))),
         }
     }
@@ -119,12 +120,20 @@ impl Connection {
     }
 }
 
-fn announces_peer(packet: &FromFrontd) -> bool {
+fn verifies_peer(packet: &FromFrontd) -> bool {
     match packet {
-        FromFrontd::Request { call: Call::Spawn(spawn), .. } => spawn.proof == Proof::Peer,
+        FromFrontd::Request { call: Call::Verify { credential }, .. } => match credential {
+            Credential::Peer {} => true,
+            Credential::Token { .. } => false,
+        },
         FromFrontd::Hello { .. }
         | FromFrontd::Request {
-            call: Call::Signal { .. } | Call::List { .. } | Call::Adopt { .. } | Call::Forget { .. },
+            call:
+                Call::Spawn(_)
+                | Call::Signal { .. }
+                | Call::List { .. }
+                | Call::Adopt { .. }
+                | Call::Forget { .. },
             ..
         } => false,
     }

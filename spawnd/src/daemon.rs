@@ -2,6 +2,7 @@
 //! below it blocks.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -16,6 +17,7 @@ use crate::connection::Broken;
 use crate::doors::{Doors, Entrance};
 use crate::family::Surroundings;
 use crate::folder::{Folders, Owner};
+use crate::gate::Gate;
 use crate::homes::Homes;
 use crate::lookup::Lookups;
 use crate::news::Source;
@@ -52,8 +54,11 @@ pub enum Error {
 pub struct Ground {
     pub folders: Folders,
     pub homes: Homes,
+    pub gate: Gate,
     /// The program that starts every session, by the file opened at start.
     pub launch: OwnedFd,
+    /// spawnd.toml, if it can be read again.
+    pub file: Option<PathBuf>,
     pub as_root: bool,
 }
 
@@ -63,7 +68,9 @@ pub struct Daemon {
     pub(crate) pace: Pace,
     pub(crate) folders: Folders,
     pub(crate) homes: Homes,
+    pub(crate) gate: Gate,
     pub(crate) launch: OwnedFd,
+    pub(crate) file: Option<PathBuf>,
     pub(crate) as_root: bool,
     pub(crate) ceiling: u64,
     pub(crate) table: Table,
@@ -103,7 +110,7 @@ impl Daemon {
     pub fn new(
         policy: Policy,
         pace: Pace,
-        Ground { folders, homes, launch, as_root }: Ground,
+        Ground { folders, homes, gate, launch, file, as_root }: Ground,
         doors: Doors,
         audit: Audit,
         signals: SignalFd,
@@ -114,7 +121,9 @@ impl Daemon {
             pace,
             folders,
             homes,
+            gate,
             launch,
+            file,
             as_root,
             ceiling,
             table: Table::default(),
@@ -298,6 +307,7 @@ impl Daemon {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             match i32::try_from(signal.ssi_signo).map(Signal::try_from) {
                 Ok(Ok(Signal::SIGCHLD)) => self.collect(now),
+                Ok(Ok(Signal::SIGHUP)) => self.reload(now),
                 _ => self.close(now),
             }
         }

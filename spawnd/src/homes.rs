@@ -1,5 +1,5 @@
 //! Users' folders, `users/NAME` of the state folder, made at a user's first session: whose name NAME
-//! was then, as the name of an empty folder, and the private homes. NAME is ours alone; what is
+//! was then, as the name of an empty folder, a workspace, and the private homes. NAME is ours alone; what is
 //! given away in it is never looked at again, for its user may mount anything on it.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -37,11 +37,17 @@ impl Homes {
         owner(folder::open_folder(self.users.as_fd(), user.as_str()).ok()?)
     }
 
-    /// Puts down whose name this is and, with `private`, makes what is missing of the homes.
+    /// Puts down whose name this is and makes what is missing of the workspace and, with `private`, of
+    /// the homes. Answers their paths.
     ///
     /// # Errors
     /// The step that failed; EPERM when the name is another's.
-    pub fn make(&self, user: &UnixUser, owner: Owner, private: bool) -> Result<(), Refusal> {
+    pub fn make(
+        &self,
+        user: &UnixUser,
+        owner: Owner,
+        private: bool,
+    ) -> Result<Vec<String>, Refusal> {
         let failed = |errno| Refusal::Start { step: "home", errno: errno as i32 };
         let path = format!("{}/{user}", self.path);
         let own = folder::own_folder(self.users.as_fd(), user.as_str(), 0o755, &path)
@@ -51,10 +57,12 @@ impl Homes {
         if self.owner(user) != Some(owner.uid) {
             return Err(failed(Errno::EPERM));
         }
-        for name in ["claude", "home"].iter().filter(|_| private) {
+        let names: &[&str] =
+            if private { &["workspace", "claude", "home"] } else { &["workspace"] };
+        for name in names {
             give(own.as_fd(), name, owner).map_err(failed)?;
         }
-        Ok(())
+        Ok(names.iter().map(|name| format!("{path}/{name}")).collect())
     }
 }
 
@@ -114,6 +122,11 @@ mod tests {
         homes.make(&user, AL, false).unwrap();
         assert_eq!(homes.owner(&user), Some(4242));
         assert!(!ground.below("users/al/home").exists());
+        let workspace = std::fs::metadata(ground.below("users/al/workspace")).unwrap();
+        assert_eq!(
+            (workspace.uid(), workspace.gid(), workspace.mode() & 0o7777),
+            (4242, 4243, 0o700)
+        );
         homes.make(&user, AL, true).unwrap();
         // A judgement that saw nothing does not make the name another's.
         assert!(homes.make(&user, Owner { uid: 4244, gid: 1 }, true).is_err());
@@ -126,7 +139,7 @@ mod tests {
         let Some(ground) = Ground::new("mount") else { return };
         let (homes, user) = homes(&ground);
         homes.make(&user, AL, true).unwrap();
-        for name in ["users/al/home", "users/al/claude"] {
+        for name in ["users/al/home", "users/al/claude", "users/al/workspace"] {
             cover(&ground.below(name));
         }
         homes.make(&user, AL, true).unwrap();

@@ -3,9 +3,9 @@
 //! its account is known; [`crate::policy`] judges it then.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -16,7 +16,6 @@ use proto::ids::{AbsolutePath, ConversationId, SessionId, UnixUser};
 use proto::spawn::Spawn;
 use serde::{Deserialize, Serialize};
 
-use crate::proof::Evidence;
 use crate::refusal::Refusal;
 use crate::session::Origin;
 use crate::{spawn, sys};
@@ -56,6 +55,41 @@ pub struct Entry {
     pub expires: Option<i64>,
 }
 
+/// Looks an account up and waits for it: for root's own hands, never for the daemon.
+///
+/// # Errors
+/// The step that failed.
+pub fn wait_for<'a>(
+    launch: &OwnedFd,
+    user: &UnixUser,
+    groups: impl Iterator<Item = &'a str>,
+) -> Result<Found, Refusal> {
+    let (mut child, pipe) = begin(launch, user, groups).map_err(failed)?;
+    let mut bytes = Vec::new();
+    std::fs::File::from(pipe).take(LIMIT as u64).read_to_end(&mut bytes).map_err(failed)?;
+    child.wait().map_err(failed)?;
+    let garbled = |_| Refusal::Lookup { user: user.clone(), why: "failed" };
+    serde_json::from_slice(&bytes).map_err(garbled)
+}
+
+/// The child, and where its answer comes.
+fn begin<'a>(
+    launch: &OwnedFd,
+    user: &UnixUser,
+    groups: impl Iterator<Item = &'a str>,
+) -> std::io::Result<(Child, OwnedFd)> {
+    let (pipe, answer) = pipe2(OFlag::O_CLOEXEC)?;
+    let mut command = spawn::beside(launch.as_fd(), "--account");
+    command.arg(user.as_str()).args(groups);
+    sys::exec::with(&mut command, vec![answer]);
+    // The command, which goes with this call, holds our copy of the pipe's other end.
+    Ok((command.spawn()?, pipe))
+}
+
+fn failed(error: std::io::Error) -> Refusal {
+    Refusal::Start { step: "account look-up", errno: error.raw_os_error().unwrap_or(0) }
+}
+
 #[derive(Default)]
 pub struct Lookups {
     running: Vec<Lookup>,
@@ -72,7 +106,6 @@ struct Lookup {
 /// A request that waits.
 pub struct Asking {
     pub request: Box<Spawn>,
-    pub evidence: Evidence,
     pub origin: Origin,
     pipe: OwnedFd,
     bytes: Vec<u8>,
@@ -108,29 +141,18 @@ impl Lookups {
         &mut self,
         launch: &OwnedFd,
         groups: impl Iterator<Item = &'a str>,
-        (request, evidence, origin): (Box<Spawn>, Evidence, Origin),
+        (request, origin): (Box<Spawn>, Origin),
         now: Instant,
     ) -> Result<(), Refusal> {
         if self.running.len() >= AT_ONCE {
             return Err(Refusal::Lookups);
         }
-        let failed = |error: std::io::Error| Refusal::Start {
-            step: "account look-up",
-            errno: error.raw_os_error().unwrap_or(0),
-        };
-        let (pipe, answer) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed(errno.into()))?;
+        let (child, pipe) = begin(launch, &request.user, groups).map_err(failed)?;
         fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| failed(e.into()))?;
-        let mut command = Command::new(spawn::by_descriptor(launch.as_fd()));
-        command.arg0("launch").arg("--account").arg(request.user.as_str()).args(groups);
-        command.env_clear().current_dir("/");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        sys::exec::with(&mut command, vec![answer]);
-        let pid = spawn::pid_of(&command.spawn().map_err(failed)?);
-        // It holds our copy of the pipe's other end.
-        drop(command);
+        let pid = spawn::pid_of(&child);
         let pidfd = sys::pidfd::open(pid).map_err(failed)?;
         let (bytes, deadline) = (Vec::new(), now + WITHIN);
-        let asking = Some(Asking { request, evidence, origin, pipe, bytes, deadline });
+        let asking = Some(Asking { request, origin, pipe, bytes, deadline });
         self.running.push(Lookup { pid, pidfd, reaped: false, asking });
         Ok(())
     }

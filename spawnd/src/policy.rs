@@ -3,25 +3,30 @@
 
 use std::num::NonZeroU32;
 
-use proto::ids::{AbsolutePath, UnixUser};
+use proto::ids::{AbsolutePath, PrincipalName, TokenId, UnixUser};
 use proto::launch::{self, Bridge, Identity, Lifetime, Limits, Plan, Sandbox};
-use proto::spawn::{Proof, Spawn};
+use proto::spawn::Spawn;
 
-use crate::config::{Account, Addresses, Config, Few, GroupName, Home, Rule, fixed};
+use crate::config::{Account, Addresses, Config, Demanded, Few, GroupName, Home, Rule, fixed};
 use crate::lookup::{Entry, Found};
 use crate::proof::Evidence;
 use crate::refusal::Refusal;
+use crate::token::Token;
 
 /// nobody, and the uids that systemd hands out for as long as a service runs: neither is a
 /// person's, whatever login.defs says.
 const NOBODY: u32 = 65_534;
 const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 
-/// Who may run what. Made once at start.
+const WANTS_PEER: &str = "policy wants the user's own client on the Unix socket";
+
+/// Who may run what. Made at start, and again when root asks for it.
 pub struct Policy {
     pub frontd_uid: u32,
     pub channel: AbsolutePath,
     pub config: Config,
+    /// When the file was read.
+    pub claude_is_missing: bool,
 }
 
 /// What the judgement needs to know of the present.
@@ -49,6 +54,19 @@ pub struct Judgement {
     pub scope: Option<ScopeLimits>,
     /// The folder `home` is spawnd's to make.
     pub private_home: bool,
+    pub proved: Proved,
+}
+
+/// How the person behind a request is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proved {
+    /// frontd says so.
+    Not,
+    Peer(PrincipalName),
+    Token {
+        id: TokenId,
+        principal: PrincipalName,
+    },
 }
 
 /// What all processes of a session together may use (systemd.resource-control(5)).
@@ -73,6 +91,21 @@ impl Policy {
             Some(rule) => Ok(rule.account.is_none()),
             None if self.config.users.allow.iter().any(|rule| rule.group.is_some()) => Ok(true),
             None => Err(Refusal::User(user.clone())),
+        }
+    }
+
+    /// What can be told of a token's bearer without a look-up: membership of groups and the state of
+    /// the account are judged at each start.
+    ///
+    /// # Errors
+    /// When no start by this token can be allowed, whatever is found.
+    pub fn admits(&self, token: &Token) -> Result<(), &'static str> {
+        self.needs_lookup(&token.user).map_err(|_| "policy does not name the token's user")?;
+        let Some(rule) = self.rule_for(&token.user, None) else { return Ok(()) };
+        fits(rule, token)?;
+        match rule.proof {
+            Demanded::Peer => Err(WANTS_PEER),
+            Demanded::TokenOrPeer | Demanded::Token | Demanded::None => Ok(()),
         }
     }
 
@@ -101,22 +134,9 @@ impl Policy {
 /// The first rule that forbids it.
 pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Judgement, Refusal> {
     let user = &request.user;
-    let rule =
-        policy.rule_for(user, facts.found.as_ref()).ok_or_else(|| Refusal::User(user.clone()))?;
-    let (account, groups) = match (&rule.account, &facts.found) {
-        (Some(account), _) => (account.clone(), Vec::new()),
-        (None, Some(found)) => {
-            (account(rule, user, found, facts.today)?, groups(rule, user, found)?)
-        }
-        (None, None) => return Err(Refusal::User(user.clone())),
-    };
-    proved(rule.proof, facts.evidence, account.uid.get())?;
-    if facts.home_owner.is_some_and(|owner| owner != account.uid.get()) {
-        return Err(Refusal::Account {
-            user: user.clone(),
-            why: "its uid is not the one that its folder was made for",
-        });
-    }
+    let (rule, account, groups) =
+        whose(policy, user, facts.found.as_ref(), facts.home_owner, facts.today)?;
+    let proved = proved(rule, user, &facts.evidence, account.uid.get())?;
     if !rule.permission_modes.0.contains(&request.permission_mode) {
         return Err(Refusal::Mode { user: user.clone(), mode: request.permission_mode });
     }
@@ -129,10 +149,16 @@ pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Judgement
     if request.instructions.is_some() && !rule.instructions {
         return Err(Refusal::Instructions(user.clone()));
     }
-    let place = place(rule, user, &account, &request.workspace).ok_or_else(|| {
-        Refusal::Workspace { user: user.clone(), workspace: request.workspace.clone() }
+    let own = own(policy, user, "workspace");
+    let place = place(rule, user, &account, own.as_ref(), &request.workspace).ok_or_else(|| {
+        let roots: Vec<&str> = rule.roots.0.iter().map(|root| root.named.as_str()).collect();
+        let (user, workspace) = (user.clone(), request.workspace.clone());
+        Refusal::Workspace { user, workspace, roots: roots.join(", ") }
     })?;
     let claude = policy.config.claude.path.clone().ok_or(Refusal::ClaudeNotFound)?;
+    if policy.claude_is_missing {
+        return Err(Refusal::ClaudeMissing(claude));
+    }
     let most = policy.config.limits.sessions.size();
     if facts.live_sessions >= most {
         return Err(Refusal::Full(most));
@@ -142,7 +168,31 @@ pub fn judge(policy: &Policy, request: &Spawn, facts: Facts) -> Result<Judgement
     }
     let plan = plan(policy, request, rule, &facts, Judged { account, groups, place, claude });
     let scope = policy.config.scopes.then(|| scope_limits(rule));
-    Ok(Judgement { plan, scope, private_home: rule.home == Home::Private })
+    Ok(Judgement { plan, scope, private_home: rule.home == Home::Private, proved })
+}
+
+/// By which rule, as which account and with which groups `user` may run sessions.
+///
+/// # Errors
+/// Why not. `home_owner` and `today` are as in [`Facts`].
+pub fn whose<'a>(
+    policy: &'a Policy,
+    user: &UnixUser,
+    found: Option<&Found>,
+    home_owner: Option<u32>,
+    today: i64,
+) -> Result<(&'a Rule, Account, Vec<u32>), Refusal> {
+    let rule = policy.rule_for(user, found).ok_or_else(|| Refusal::User(user.clone()))?;
+    let (account, groups) = match (&rule.account, found) {
+        (Some(account), _) => (account.clone(), Vec::new()),
+        (None, Some(found)) => (account(rule, user, found, today)?, groups(rule, user, found)?),
+        (None, None) => return Err(Refusal::User(user.clone())),
+    };
+    if home_owner.is_some_and(|owner| owner != account.uid.get()) {
+        let why = "its uid is not the one that its folder was made for";
+        return Err(Refusal::Account { user: user.clone(), why });
+    }
+    Ok((rule, account, groups))
 }
 
 /// What a request is allowed.
@@ -170,6 +220,7 @@ fn plan(policy: &Policy, request: &Spawn, rule: &Rule, facts: &Facts, judged: Ju
         folder: facts.folder.clone(),
         home,
         config_dir,
+        private_home: rule.home == Home::Private,
         claude,
         claude_arguments: arguments.map(|argument| argument.0.clone()).collect(),
         channel: policy.channel.clone(),
@@ -263,13 +314,32 @@ fn groups(rule: &Rule, user: &UnixUser, found: &Found) -> Result<Vec<u32>, Refus
     rule.groups.0.iter().map(number).collect()
 }
 
-fn proved(demanded: Proof, evidence: Evidence, uid: u32) -> Result<(), Refusal> {
-    match (demanded, evidence) {
-        (Proof::None, _) => Ok(()),
-        (Proof::Peer, Evidence::Peer(peer)) if peer == uid => Ok(()),
-        (Proof::Peer, Evidence::Peer(_)) => Err(Refusal::NotProved("the client is another user")),
-        (Proof::Peer, Evidence::Unfit(why)) => Err(Refusal::NotProved(why)),
-        (Proof::Peer, Evidence::None) => Err(Refusal::NotProved("no client's socket came with it")),
+/// A Unix user belongs to the principal of its own name, unless policy says that it is shared.
+fn fits(rule: &Rule, token: &Token) -> Result<(), &'static str> {
+    if !rule.shared && token.principal.as_str() != token.user.as_str() {
+        return Err(
+            "the token's principal is not the user's own, and policy does not share the user",
+        );
+    }
+    Ok(())
+}
+
+fn proved(rule: &Rule, user: &UnixUser, evidence: &Evidence, uid: u32) -> Result<Proved, Refusal> {
+    let known = match evidence {
+        Evidence::None => Err("no proof came with it"),
+        Evidence::Unfit(why) => Err(*why),
+        Evidence::Peer(peer) if *peer != uid => Err("the client is another user"),
+        Evidence::Peer(_) => Ok(Proved::Peer(user.clone().into())),
+        Evidence::Token(token) if token.user != *user => Err("the token is another user's"),
+        Evidence::Token(token) => fits(rule, token)
+            .map(|()| Proved::Token { id: token.id.clone(), principal: token.principal.clone() }),
+    };
+    match (rule.proof, known) {
+        (Demanded::None, known) => Ok(known.unwrap_or(Proved::Not)),
+        (_, Err(why)) => Err(Refusal::NotProved(why)),
+        (Demanded::Token, Ok(Proved::Peer(_))) => Err(Refusal::NotProved("policy wants a token")),
+        (Demanded::Peer, Ok(Proved::Token { .. })) => Err(Refusal::NotProved(WANTS_PEER)),
+        (Demanded::TokenOrPeer | Demanded::Token | Demanded::Peer, Ok(proved)) => Ok(proved),
     }
 }
 
@@ -280,11 +350,15 @@ fn homes(
     user: &UnixUser,
     account: &Account,
 ) -> (AbsolutePath, Option<AbsolutePath>) {
-    let own = |name| AbsolutePath::new(format!("{}/users/{user}/{name}", policy.config.state));
-    match (rule.home, own("home"), own("claude")) {
-        (Home::Private, Ok(home), Ok(claude)) => (home, Some(claude)),
+    match (rule.home, own(policy, user, "home"), own(policy, user, "claude")) {
+        (Home::Private, Some(home), Some(claude)) => (home, Some(claude)),
         (Home::Private | Home::Real, _, _) => (account.home.clone(), account.config_dir.clone()),
     }
+}
+
+/// One of the user's folders that spawnd makes ([`crate::homes`]).
+fn own(policy: &Policy, user: &UnixUser, name: &str) -> Option<AbsolutePath> {
+    AbsolutePath::new(format!("{}/users/{user}/{name}", policy.config.state)).ok()
 }
 
 /// What other users' containers, packages, mail and jobs leave, beside what launch always hides.
@@ -309,11 +383,12 @@ fn place(
     rule: &Rule,
     user: &UnixUser,
     account: &Account,
+    own: Option<&AbsolutePath>,
     workspace: &AbsolutePath,
 ) -> Option<(AbsolutePath, AbsolutePath)> {
     let filled = |text: &str, home: &AbsolutePath| {
-        AbsolutePath::new(text.replace("{home}", home.as_str()).replace("{user}", user.as_str()))
-            .ok()
+        let text = text.replace("{home}", home.as_str()).replace("{user}", user.as_str());
+        AbsolutePath::new(text.replace("{workspace}", own?.as_str())).ok()
     };
     let placed = rule.roots.0.iter().find_map(|root| {
         let named = filled(&root.named, &account.home)?;

@@ -1,38 +1,43 @@
 //! Who is behind a request, by the kernel's word: a look at the client's socket that came with
 //! it. It is looked at when it comes and closed: later its peer's number may be another's.
+//!
+//! Before Linux 6.5 the peer's process is known by its number alone: a session whose client ended at
+//! once, and whose number another process of the machine got meanwhile, passes for its own user.
 
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, SockType, SockaddrLike as _, UnixAddr, getpeername, getsockopt, sockopt,
+    AddressFamily, SockType, SockaddrLike as _, UnixAddr, getpeername, getsockname, getsockopt,
+    sockopt,
 };
 
 use crate::sys::socket::peer_pidfd;
+use crate::token::Token;
 
 /// Processes in it are claude's, who proves nothing.
 const SESSIONS: &str = "synthesis-sessions.slice";
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a spawn has for its proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
-    /// None came, or none was announced.
+    /// frontd's word.
     None,
-    /// A client of this uid is on the other end.
+    /// A client of this uid.
     Peer(u32),
+    /// The bearer of this token, which is good and opens chat.
+    Token(Box<Token>),
     /// Something came that proves nothing.
     Unfit(&'static str),
 }
 
-/// What `socket` proves.
-pub fn examine(socket: BorrowedFd<'_>) -> Evidence {
-    match peer(socket) {
-        Ok(uid) => Evidence::Peer(uid),
-        Err(why) => Evidence::Unfit(why),
-    }
-}
-
-fn peer(socket: BorrowedFd<'_>) -> Result<u32, &'static str> {
+/// Whose client is on the other end of `socket`, which a listener at the path `door` accepted.
+///
+/// # Errors
+/// Why it proves nobody.
+pub fn examine(socket: BorrowedFd<'_>, door: &Path) -> Result<u32, &'static str> {
     let stream = getsockopt(&socket, sockopt::SockType) == Ok(SockType::Stream);
     // Asked of the socket's own family: a name may be empty.
     let name = getpeername::<UnixAddr>(socket.as_raw_fd()).map_err(|_| "it is not connected")?;
@@ -44,6 +49,16 @@ fn peer(socket: BorrowedFd<'_>) -> Result<u32, &'static str> {
     // has a name, a client has none.
     if name.path().is_some() || name.as_abstract().is_some() {
         return Err("its peer is no client");
+    }
+    // An accepted socket has its listener's name. The door is in a folder of root's, where frontd
+    // binds nothing: who comes to another listener of its meant something else.
+    let own = getsockname::<UnixAddr>(socket.as_raw_fd()).map_err(|_| "its name is not known")?;
+    if own.path() != Some(door) {
+        return Err("it did not come through the HTTP socket");
+    }
+    // What was accepted tells its peer's credentials long after the peer closed it.
+    if is_over(socket) {
+        return Err("its peer has closed it");
     }
     let credentials =
         getsockopt(&socket, sockopt::PeerCredentials).map_err(|_| "its peer is not known")?;
@@ -72,8 +87,14 @@ fn in_session(cgroups: &str) -> bool {
     cgroups.lines().any(|line| line.split('/').any(|part| part == SESSIONS))
 }
 
+/// Both ways: a client that has said all and still reads has shut one (POLLRDHUP alone).
+fn is_over(socket: BorrowedFd<'_>) -> bool {
+    // POLLHUP is told unasked.
+    let mut asked = [PollFd::new(socket, PollFlags::empty())];
+    poll(&mut asked, PollTimeout::ZERO) != Ok(0)
+}
+
 fn has_ended(pidfd: &OwnedFd) -> bool {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) != Ok(0)
 }
 
@@ -82,25 +103,75 @@ mod tests {
     use super::*;
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
-    fn fd(socket: impl Into<OwnedFd>) -> Evidence {
-        examine(socket.into().as_fd())
+    fn me() -> u32 {
+        nix::unistd::geteuid().as_raw()
     }
 
-    fn listener(name: &str) -> (UnixListener, std::path::PathBuf) {
-        let path = std::env::temp_dir().join(format!("proof-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
-        (UnixListener::bind(&path).unwrap(), path)
+    /// A listener and its file, which goes with it.
+    struct Door {
+        listener: UnixListener,
+        path: std::path::PathBuf,
+    }
+
+    impl Door {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("proof-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_file(&path);
+            Self { listener: UnixListener::bind(&path).unwrap(), path }
+        }
+
+        /// Both ends: the client's, and what was accepted.
+        fn enter(&self) -> (UnixStream, UnixStream) {
+            let client = UnixStream::connect(&self.path).unwrap();
+            (client, self.listener.accept().unwrap().0)
+        }
+
+        fn examine(&self, socket: impl std::os::fd::AsFd) -> Result<u32, &'static str> {
+            examine(socket.as_fd(), &self.path)
+        }
+    }
+
+    impl Drop for Door {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 
     #[test]
     fn an_accepted_client_is_proved_and_a_connected_server_is_not() {
-        let (listener, path) = listener("both");
-        let client = UnixStream::connect(&path).unwrap();
-        let (accepted, _) = listener.accept().unwrap();
-        std::fs::remove_file(path).unwrap();
-        assert_eq!(fd(accepted), Evidence::Peer(nix::unistd::geteuid().as_raw()));
-        assert_eq!(fd(client), Evidence::Unfit("its peer is no client"));
-        assert!(matches!(fd(listener), Evidence::Unfit(_)));
+        let door = Door::new("both");
+        let (client, accepted) = door.enter();
+        assert_eq!(door.examine(accepted), Ok(me()));
+        assert_eq!(door.examine(client), Err("its peer is no client"));
+        assert!(door.examine(&door.listener).is_err());
+    }
+
+    #[test]
+    fn a_client_that_only_reads_still_counts_and_one_that_closed_does_not() {
+        let door = Door::new("closed");
+        let (client, accepted) = door.enter();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(door.examine(&accepted), Ok(me()));
+        drop(client);
+        assert_eq!(door.examine(&accepted), Err("its peer has closed it"));
+    }
+
+    #[test]
+    fn a_client_of_another_listener_is_not_proved() {
+        use std::os::linux::net::SocketAddrExt as _;
+        let door = Door::new("door");
+        let other = Door::new("door2");
+        let elsewhere = Err("it did not come through the HTTP socket");
+        let (_client, accepted) = other.enter();
+        assert_eq!(door.examine(accepted), elsewhere);
+        let (_client, unnamed) = UnixStream::pair().unwrap();
+        assert_eq!(door.examine(unnamed), elsewhere);
+        // The same text without a file.
+        let text = door.path.as_os_str().as_encoded_bytes();
+        let name = std::os::unix::net::SocketAddr::from_abstract_name(text).unwrap();
+        let listener = UnixListener::bind_addr(&name).unwrap();
+        let _client = UnixStream::connect_addr(&name).unwrap();
+        assert_eq!(door.examine(listener.accept().unwrap().0), elsewhere);
     }
 
     #[test]
@@ -115,7 +186,7 @@ mod tests {
                 std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap().into()
             },
         ] {
-            assert!(matches!(examine(unfit.as_fd()), Evidence::Unfit(_)));
+            assert!(examine(unfit.as_fd(), Path::new("/run/x")).is_err());
         }
     }
 

@@ -1,6 +1,6 @@
 //! Why a request is answered with no. The peer's affair, or the user's: nothing is broken here.
 
-use proto::ids::{AbsolutePath, ConversationId, ModelName, SessionId, UnixUser};
+use proto::ids::{AbsolutePath, ConversationId, ModelName, SessionId, TokenId, UnixUser};
 use proto::spawn::{Answer, PermissionMode, RefusalCode};
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Refusal {
     Group { user: UnixUser, group: String, why: &'static str },
     #[error("not proved: {0}")]
     NotProved(&'static str),
+    #[error("not proved: token {0} has expired")]
+    TokenExpired(TokenId),
     #[error("look-up of account {user} {why}")]
     Lookup { user: UnixUser, why: &'static str },
     #[error("too many look-ups are under way")]
@@ -35,10 +37,12 @@ pub enum Refusal {
     Model { user: UnixUser, model: ModelName },
     #[error("user {0} may not be given instructions")]
     Instructions(UnixUser),
-    #[error("workspace {workspace} is outside the roots of user {user}")]
-    Workspace { user: UnixUser, workspace: AbsolutePath },
+    #[error("workspace {workspace} is outside the roots of user {user}: {roots}")]
+    Workspace { user: UnixUser, workspace: AbsolutePath, roots: String },
     #[error("policy names no claude")]
     ClaudeNotFound,
+    #[error("there was no {0} when spawnd looked: install it, then reload spawnd")]
+    ClaudeMissing(AbsolutePath),
     #[error("{0} sessions run, which is the limit")]
     Full(usize),
     #[error("{limit} sessions of user {user} run, which is the limit")]
@@ -75,12 +79,12 @@ impl Refusal {
             Self::User(_) | Self::Account { .. } | Self::Group { .. } => {
                 RefusalCode::UserNotAllowed
             }
-            Self::NotProved(_) => RefusalCode::NotProved,
+            Self::NotProved(_) | Self::TokenExpired(_) => RefusalCode::NotProved,
             Self::Mode { .. } | Self::Model { .. } | Self::Instructions(_) => {
                 RefusalCode::NotAllowed
             }
             Self::Workspace { .. } => RefusalCode::WorkspaceNotAllowed,
-            Self::ClaudeNotFound => RefusalCode::ClaudeMissing,
+            Self::ClaudeNotFound | Self::ClaudeMissing(_) => RefusalCode::ClaudeMissing,
             Self::Unrecorded => RefusalCode::AuditUnavailable,
             Self::Full(_) | Self::UserFull { .. } | Self::Lookups | Self::Pace | Self::Closing => {
                 RefusalCode::Busy

@@ -15,7 +15,6 @@ use crate::doors::Greeting;
 use crate::folder::Owner;
 use crate::lookup::Found;
 use crate::policy::{self, Facts, Judgement};
-use crate::proof::{self, Evidence};
 use crate::refusal::Refusal;
 use crate::session::{Course, Origin, Outcome, Running, State};
 use crate::undertaker::Foreign;
@@ -45,7 +44,11 @@ impl Daemon {
         now: Instant,
     ) -> Result<Reply, Refusal> {
         match call {
-            Call::Spawn(request) => self.spawn(request, socket, origin, now),
+            Call::Verify { credential } => {
+                let (who, grant) = self.gate.verify(&credential, socket.as_ref(), &self.policy)?;
+                Ok(Reply::Now(Answer::Verified { who, grant }))
+            }
+            Call::Spawn(request) => self.spawn(request, origin, now),
             Call::Signal { session, signal } => self.signal(&session, signal, now),
             Call::List { after } => Ok(self.list(after.as_ref())),
             Call::Adopt { session } => self.adopt(session, now),
@@ -57,7 +60,6 @@ impl Daemon {
     fn spawn(
         &mut self,
         request: Box<Spawn>,
-        socket: Option<Foreign>,
         origin: Origin,
         now: Instant,
     ) -> Result<Reply, Refusal> {
@@ -71,20 +73,18 @@ impl Daemon {
             return Err(Refusal::SessionUsed(request.session));
         }
         self.pace.take(now)?;
-        let evidence = socket.map_or(Evidence::None, |socket| proof::examine(socket.as_fd()));
         if self.policy.needs_lookup(&request.user)? {
             let groups = self.policy.group_names();
-            self.lookups.start(&self.launch, groups, (request, evidence, origin), now)?;
+            self.lookups.start(&self.launch, groups, (request, origin), now)?;
             return Ok(Reply::Later);
         }
-        self.begin(&request, evidence, None, origin, now)
+        self.begin(&request, None, origin, now)
     }
 
     /// Judges a request whose account is known, and does what was judged.
     fn begin(
         &mut self,
         request: &Spawn,
-        evidence: Evidence,
         found: Option<Found>,
         origin: Origin,
         now: Instant,
@@ -95,7 +95,7 @@ impl Daemon {
         let of_user = self.table.live().filter(|(_, session)| session.user == request.user);
         let facts = Facts {
             found,
-            evidence,
+            evidence: self.gate.evidence(&request.proof),
             home_owner: self.homes.owner(&request.user),
             live_of_user: of_user.count(),
             live_sessions: self.table.live().count(),
@@ -103,13 +103,15 @@ impl Daemon {
             drop_root: self.as_root,
             today: today(),
         };
-        let Judgement { plan, scope, private_home } = policy::judge(&self.policy, request, facts)?;
+        let Judgement { plan, scope, private_home, proved } =
+            policy::judge(&self.policy, request, facts)?;
         let owner = Owner { uid: plan.identity.uid, gid: plan.identity.gid };
         // On record before anything is made, or not at all.
         let allowed = Entry::new(Kind::Spawn, format!("session {} allowed", request.session));
         let allowed = allowed.of(&request.session, request.conversation, &request.user);
         let allowed = allowed.workspace(&request.workspace);
-        self.record(allowed.with("SYNTHESIS_MODE", request.permission_mode.as_str()));
+        let allowed = allowed.with("SYNTHESIS_MODE", request.permission_mode.as_str());
+        self.record(allowed.proved(&proved));
         if !self.audit.is_open(now) {
             return Err(Refusal::Unrecorded);
         }
@@ -137,9 +139,8 @@ impl Daemon {
     /// Something came of a look-up.
     pub(crate) fn read_lookup(&mut self, session: &SessionId, now: Instant) {
         let Some((asking, found)) = self.lookups.read(session) else { return };
-        let begun = found.and_then(|found| {
-            self.begin(&asking.request, asking.evidence, Some(found), asking.origin, now)
-        });
+        let begun =
+            found.and_then(|found| self.begin(&asking.request, Some(found), asking.origin, now));
         if let Err(refusal) = begun {
             self.refuse(asking.origin, &refusal, about_start(&asking.request));
         }
@@ -330,7 +331,7 @@ fn send(running: &Running, signal: Unix) {
 }
 
 /// As shadow(5) counts days. A clock before 1970 lets nobody in whose account ever expires.
-fn today() -> i64 {
+pub(crate) fn today() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(i64::MAX, |since| i64::try_from(since.as_secs() / 86_400).unwrap_or(i64::MAX))
 }

@@ -1,5 +1,5 @@
 //! From the words of spawnd.toml to policy: defaults, and what only this machine can say of them,
-//! frontd's number, credentials, where roots lead. Start only: blocks.
+//! frontd's number, credentials, where roots lead. Blocks.
 
 use std::path::{Path, PathBuf};
 
@@ -38,14 +38,11 @@ pub fn beside_this_program(name: &str) -> Result<AbsolutePath, Error> {
 ///
 /// # Errors
 /// What this machine lacks.
-pub fn policy(mut config: Config, credentials: Option<PathBuf>) -> Result<Policy, Error> {
-    let frontd_uid = match &config.frontd {
-        Frontd::Uid(uid) => *uid,
-        Frontd::Name(name) => match User::from_name(name.as_str())? {
-            Some(user) => user.uid.as_raw(),
-            None => return Err(Error::Frontd(name.to_string())),
-        },
-    };
+pub fn policy(
+    mut config: Config,
+    frontd_uid: u32,
+    credentials: Option<PathBuf>,
+) -> Result<Policy, Error> {
     for rule in &mut config.users.allow {
         settle(rule, credentials.as_deref())?;
     }
@@ -53,7 +50,19 @@ pub fn policy(mut config: Config, credentials: Option<PathBuf>) -> Result<Policy
         Some(channel) => channel.clone(),
         None => beside_this_program("channel")?,
     };
-    Ok(Policy { frontd_uid, channel, config })
+    Ok(Policy { frontd_uid, channel, config, claude_is_missing: false })
+}
+
+/// # Errors
+/// When there is no such account.
+pub fn frontd_uid(frontd: &Frontd) -> Result<u32, Error> {
+    match frontd {
+        Frontd::Uid(uid) => Ok(*uid),
+        Frontd::Name(name) => match User::from_name(name.as_str())? {
+            Some(user) => Ok(user.uid.as_raw()),
+            None => Err(Error::Frontd(name.to_string())),
+        },
+    }
 }
 
 fn settle(rule: &mut Rule, credentials: Option<&Path>) -> Result<(), Error> {

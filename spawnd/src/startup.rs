@@ -1,7 +1,6 @@
 //! From the command line and the environment to a daemon that is ready to serve. Refuses what is
 //! unfit before a byte of a peer is read. The only part of the daemon that may block.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt as _;
@@ -20,26 +19,21 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, fchownat, geteuid};
-use proto::ids::{AbsolutePath, SessionId};
+use proto::ids::SessionId;
 
 use crate::audit::{Audit, Sink};
-use crate::config::{self, Config, Fault, Source};
+use crate::command_line::{Access, Place, USAGE};
+use crate::config::Source;
 use crate::daemon::{Daemon, Ground};
 use crate::doors::{Doors, Entrance, TurnedAway};
 use crate::folder::{self, Folders};
+use crate::gate::{self, Gate};
 use crate::homes::Homes;
 use crate::pace::Pace;
-use crate::policy::Policy;
 use crate::scope::{self, Scopes};
 use crate::store::{self, Store, What};
-use crate::trust::{self, Trust};
-use crate::{log, settle, sys, undertaker};
+use crate::{log, reading, sys, trust, undertaker};
 
-pub const USAGE: &str = "usage: spawnd [--config FILE | --config-fd N] [--fd N | --socket PATH]\n\
-    (without --fd and --socket: the socket that systemd hands over)\n       \
-    spawnd --check-config [FILE]";
-
-const CONFIG: &str = "/etc/synthesis/spawnd.toml";
 /// Descriptors of a session: terminal, status pipe or notify socket, pidfd, and while it starts
 /// what launch is given.
 const PER_SESSION: u64 = 6;
@@ -60,14 +54,12 @@ pub enum Error {
     Socket { path: PathBuf, source: std::io::Error },
     #[error("socket {0} is in use")]
     InUse(PathBuf),
-    #[error("launch {path}: {source}")]
-    Launch { path: AbsolutePath, source: std::io::Error },
     #[error("process set-up: {0}")]
     Process(#[from] Errno),
     #[error("/proc does not show this process: sessions could not be watched")]
     Proc,
-    #[error("{path}:{fault}")]
-    Config { path: PathBuf, fault: Fault },
+    #[error(transparent)]
+    Reading(#[from] reading::Error),
     #[error("not to be trusted: {0}")]
     Trust(#[from] trust::Error),
     #[error("launch, to be started again: {0}")]
@@ -77,80 +69,11 @@ pub enum Error {
     #[error("audit record: {0}")]
     Audit(#[from] crate::audit::SinkError),
     #[error(transparent)]
-    Settle(#[from] settle::Error),
-    #[error(transparent)]
     Folder(#[from] folder::Error),
     #[error(transparent)]
     Scope(#[from] scope::Error),
-}
-
-/// What the command line asks for.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Task {
-    Serve { config: Place, access: Access },
-    CheckConfig(PathBuf),
-}
-
-/// Where spawnd.toml is.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Place {
-    Path(PathBuf),
-    Descriptor(RawFd),
-}
-
-/// How peers reach us.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Access {
-    Connected(RawFd),
-    Path(PathBuf),
-    Activated,
-}
-
-/// # Errors
-/// [`Error::Usage`].
-pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Task, Error> {
-    let mut arguments = arguments.peekable();
-    if arguments.next_if(|flag| flag == "--check-config").is_some() {
-        let file = arguments.next().unwrap_or_else(|| CONFIG.into()).into();
-        return if arguments.next().is_none() {
-            Ok(Task::CheckConfig(file))
-        } else {
-            Err(Error::Usage)
-        };
-    }
-    let (mut config, mut access) = (None, None);
-    while let Some(flag) = arguments.next() {
-        let value = arguments.next().ok_or(Error::Usage)?;
-        let number = || value.to_str().and_then(|text| text.parse().ok()).ok_or(Error::Usage);
-        let before = match flag.to_str() {
-            Some("--config") => config.replace(Place::Path(value.into())).is_some(),
-            Some("--config-fd") => config.replace(Place::Descriptor(number()?)).is_some(),
-            Some("--fd") => access.replace(Access::Connected(number()?)).is_some(),
-            Some("--socket") => access.replace(Access::Path(value.into())).is_some(),
-            _ => return Err(Error::Usage),
-        };
-        if before {
-            return Err(Error::Usage);
-        }
-    }
-    Ok(Task::Serve {
-        config: config.unwrap_or_else(|| Place::Path(CONFIG.into())),
-        access: access.unwrap_or(Access::Activated),
-    })
-}
-
-/// Reads `file` as `--config` would, whoever may change it.
-///
-/// # Errors
-/// [`Error::Config`] with its first fault.
-pub fn check_config(file: &Path) -> Result<(), Error> {
-    let look = |source| trust::Error::Look { path: file.to_owned(), source };
-    let text = std::fs::read_to_string(file).map_err(look)?;
-    parsed(&text, Source::File, file).map(drop)
-}
-
-fn parsed(text: &str, source: Source, path: &Path) -> Result<Config, Error> {
-    config::parse(text, source).map_err(|fault| Error::Config { path: path.to_owned(), fault })
+    #[error(transparent)]
+    Gate(#[from] gate::Error),
 }
 
 /// # Errors
@@ -166,7 +89,7 @@ pub fn start(place: &Place, access: &Access) -> Result<Daemon, Error> {
         Place::Descriptor(number) => Some(taken(*number)?),
     };
     let as_root = geteuid().is_root();
-    let (config, trust) = configured(place, given, as_root)?;
+    let (config, trust) = reading::configuration(place, given)?;
     // After the file was closed, whose number may be one of these.
     occupy_low_numbers()?;
     prove_proc()?;
@@ -174,13 +97,19 @@ pub fn start(place: &Place, access: &Access) -> Result<Daemon, Error> {
     room_for_sessions(config.limits.sessions.0)?;
     let (run, state, limits) = (config.run.clone(), config.state.clone(), &config.limits);
     let pace = Pace::new(limits.spawns_per_second.0, limits.spawn_burst.0, Instant::now());
-    let policy = settle::policy(config, variable("CREDENTIALS_DIRECTORY").map(PathBuf::from))?;
-    let launch = programs(&policy, trust, matches!(place, Place::Path(_)))?;
+    reading::warn_of_unknown(&config.users.allow);
+    let (frontd_uid, launch) = (reading::frontd_uid(&config.frontd)?, reading::launch(trust)?);
+    let (source, file) = match place {
+        Place::Path(path) => (Source::File, std::path::absolute(path).ok()),
+        Place::Descriptor(_) => (Source::Descriptor, None),
+    };
+    let policy = reading::settled(config, frontd_uid, trust, source)?;
     undertaker::employ(launch.as_fd()).map_err(Error::Undertaker)?;
     // The folders' modes are given in full; whatever is made later is ours alone unless said.
     umask(Mode::from_bits_truncate(0o022));
     let folders = Folders::open(&run, as_root)?;
-    let ground = Ground { folders, homes: Homes::open(&state, as_root)?, launch, as_root };
+    let (homes, gate) = (Homes::open(&state, as_root)?, Gate::open(&run, &state)?);
+    let ground = Ground { folders, homes, gate, launch, file, as_root };
     umask(Mode::from_bits_truncate(0o077));
     let scopes = match policy.config.scopes {
         true => Some(Scopes::open(policy.config.programs.systemd_run().as_path())?),
@@ -214,50 +143,6 @@ pub fn start(place: &Place, access: &Access) -> Result<Daemon, Error> {
     daemon.recover(scopes, Store::new(variable("NOTIFY_SOCKET").as_deref()), stored);
     daemon.watch(sd_notify::watchdog_enabled());
     Ok(daemon)
-}
-
-/// The file, judged and read. An ordinary user's own files do for an ordinary user's spawnd.
-fn configured(
-    place: &Place,
-    given: Option<OwnedFd>,
-    as_root: bool,
-) -> Result<(Config, Trust), Error> {
-    let (uid, gid) = (geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    let caller = Trust::Caller { uid, gid };
-    match (place, given) {
-        (Place::Path(path), _) => {
-            let trust = if as_root { Trust::Root } else { caller };
-            let path = std::path::absolute(path)
-                .map_err(|source| trust::Error::Look { path: path.clone(), source })?;
-            trust.prove(&path)?;
-            let file = File::open(&path)
-                .map_err(|source| trust::Error::Look { path: path.clone(), source })?;
-            Ok((parsed(&trust.read(file, &path)?, Source::File, &path)?, trust))
-        }
-        (Place::Descriptor(_), None) => Err(Error::Usage),
-        (Place::Descriptor(number), Some(fd)) => {
-            let path = PathBuf::from(format!("descriptor {number}"));
-            let text = caller.read(File::from(fd), &path)?;
-            Ok((parsed(&text, Source::Descriptor, &path)?, caller))
-        }
-    }
-}
-
-/// Proves every program that sessions are started with, and opens launch: that very file starts
-/// each of them, whatever its path leads to later.
-fn programs(policy: &Policy, trust: Trust, with_claude: bool) -> Result<OwnedFd, Error> {
-    let launch = settle::beside_this_program("launch")?;
-    let claude = policy.config.claude.path.as_ref().filter(|_| with_claude);
-    let systemd_run = policy.config.programs.systemd_run();
-    let systemd_run = Some(&systemd_run).filter(|_| policy.config.scopes);
-    for program in [Some(&launch), Some(&policy.channel), claude, systemd_run].into_iter().flatten()
-    {
-        trust.prove(program.as_path())?;
-    }
-    match File::open(launch.as_path()) {
-        Ok(file) => Ok(file.into()),
-        Err(source) => Err(Error::Launch { path: launch, source }),
-    }
 }
 
 /// What systemd says to a service; nothing else is read of the environment here.
@@ -327,7 +212,7 @@ fn prepared(socket: OwnedFd, number: RawFd) -> Result<OwnedFd, Error> {
 
 /// launch gets its descriptors 3 to 5 by dup2: nothing that the fork needs may have these
 /// numbers (see [`sys::exec`]). The files are never closed.
-fn occupy_low_numbers() -> Result<(), Error> {
+pub(crate) fn occupy_low_numbers() -> Result<(), Error> {
     loop {
         let file =
             File::open("/dev/null").map_err(|source| Error::Inherited { number: 3, source })?;
@@ -339,7 +224,7 @@ fn occupy_low_numbers() -> Result<(), Error> {
 }
 
 /// Whatever the shell or unit that started us allows by default.
-fn room_for_sessions(sessions: u64) -> Result<(), Error> {
+pub(crate) fn room_for_sessions(sessions: u64) -> Result<(), Error> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     Ok(setrlimit(Resource::RLIMIT_NOFILE, hard.min(sessions * PER_SESSION + RESERVE), hard)?)
 }
@@ -399,37 +284,6 @@ fn bound(path: &Path, frontd_uid: u32) -> Result<OwnedFd, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn task(arguments: &[&str]) -> Result<Task, Error> {
-        parse(arguments.iter().map(OsString::from))
-    }
-
-    #[test]
-    fn the_command_line_names_one_file_and_one_way_in() {
-        let path = |path: &str| Place::Path(path.into());
-        for (arguments, config, access) in [
-            (&[][..], path(CONFIG), Access::Activated),
-            (&["--fd", "5"], path(CONFIG), Access::Connected(5)),
-            (&["--config", "/x", "--socket", "/s"], path("/x"), Access::Path("/s".into())),
-            (&["--fd", "5", "--config-fd", "6"], Place::Descriptor(6), Access::Connected(5)),
-        ] {
-            assert_eq!(task(arguments).unwrap(), Task::Serve { config, access });
-        }
-        assert_eq!(task(&["--check-config"]).unwrap(), Task::CheckConfig(CONFIG.into()));
-        assert_eq!(task(&["--check-config", "x"]).unwrap(), Task::CheckConfig("x".into()));
-        for bad in [
-            &["--fd"][..],
-            &["--fd", "x"],
-            &["--fd", "5", "6"],
-            &["--fd", "5", "--socket", "/s"],
-            &["--config", "/x", "--config-fd", "6"],
-            &["--check-config", "x", "y"],
-            &["-h"],
-            &["x", "y"],
-        ] {
-            assert!(matches!(task(bad), Err(Error::Usage)), "{bad:?}");
-        }
-    }
 
     #[test]
     fn roots_socket_is_bound_only_in_a_folder_that_is_roots_alone() {

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use proto::ids::SessionId;
-use proto::spawn::{Call, Spawn};
+use proto::spawn::{Call, Credential, Spawn};
 
 use crate::audit::{Entry, Kind};
 use crate::daemon::Daemon;
@@ -60,6 +60,13 @@ pub(crate) fn about(call: &Call) -> Entry {
         Call::Signal { session, .. } | Call::Adopt { session } | Call::Forget { session } => {
             refused().session(session)
         }
+        Call::Verify { credential } => Entry::new(Kind::Denied, "credential refused").with(
+            "SYNTHESIS_PROOF",
+            match credential {
+                Credential::Token { .. } => "token",
+                Credential::Peer {} => "peer",
+            },
+        ),
         Call::List { .. } => refused(),
     }
 }

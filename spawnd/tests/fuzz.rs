@@ -82,3 +82,28 @@ fn no_file_makes_its_reader_panic() {
         inputs::config(&mutated(&mut numbers, &seeds, &WORDS));
     }
 }
+
+#[test]
+fn nobody_makes_a_grant_of_others_and_no_table_makes_its_reader_panic() {
+    const WORDS: [&str; 8] = [".", "peer.", "token.", "9999999999", "-", "0", "a", "\u{e9}"];
+    let (seeds, mut numbers) = (inputs::grants(), Numbers(0x6a17));
+    assert!(seeds.iter().all(|seed| inputs::grant(seed)));
+    for _ in 0..count(50_000) {
+        inputs::grant(&mutated(&mut numbers, &seeds, &WORDS));
+    }
+    const PARTS: [&str; 8] =
+        ["{", "\n", "\"id\":\"a\"", "null", "[]", "\u{1b}", "18446744073709551616", "\"chat\""];
+    let line = |id: &str, sha256: &str| {
+        format!(
+            "{{\"id\":\"{id}\",\"user\":\"al\",\"principal\":\"team\",\"scopes\":[\"chat\",\"admin\"],\
+             \"sha256\":\"{}\",\"created\":1795219200,\"expires\":1801353600}}\n",
+            sha256.repeat(32)
+        )
+    };
+    let seeds = [line("a", "0f"), line("b", "f0") + &line("c", "00"), String::new()];
+    let seeds = seeds.map(String::into_bytes);
+    assert!(seeds.iter().all(|seed| inputs::tokens(seed)));
+    let read = (0..count(50_000)).map(|_| mutated(&mut numbers, &seeds, &PARTS));
+    let read = read.filter(|bytes| inputs::tokens(bytes)).count();
+    assert!(read > 1000, "{read}");
+}

@@ -5,17 +5,14 @@
 mod common;
 
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
 
 use common::{Client, Daemon, Place, account, is_root, user};
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
-use nix::unistd::Uid;
-use proto::ids::UnixUser;
-use proto::spawn::{Answer, Call, FromFrontd, FromSpawnd, Proof, RefusalCode, Spawn, encode};
+use proto::ids::{TokenText, UnixUser};
+use proto::spawn::{Answer, Call, Credential, FromFrontd, FromSpawnd, RefusalCode, Spawn, encode};
 
 fn check(text: &str) -> Output {
     let place = Place::new();
@@ -71,11 +68,13 @@ fn entries_are_refused_at_their_own_line() {
         ("name = \"a\"\nenvironment = { LD_X = \"\" }", "6: users.allow.environment: must be"),
         ("name = \"a\"\ncredentials = { X = \"../x\" }", "6: users.allow.credentials: must be"),
         ("name = \"a\"\nip_deny = [\"all\"]", "6: users.allow.ip_deny: must be"),
-        ("name = \"a\"\nproof = \"token\"", "6: users.allow.proof: unknown variant"),
+        ("name = \"a\"\nproof = \"tokens\"", "6: users.allow.proof: unknown variant"),
         (
             "name = \"a\"\naccount = { uid = 5, gid = 5, home = \"/h\", shell = \"/s\" }",
             "users.allow.account: is taken only by --config-fd",
         ),
+        ("name = \"a\"\n[[users.allow]]\nname = \"a\"", "6: users.allow.name: has an entry above"),
+        ("group = \"a\"\n[[users.allow]]\ngroup = \"a\"", "6: users.allow.group: has an entry"),
         ("name = \"a\"\n[users.defaults]\nname = \"b\"", "name: belongs into users.allow"),
         ("name = \"a\"\n[limits]\nsessions = 0", "7: limits.sessions: must be 1 to"),
         ("name = \"a\"\n[programs]\nlaunch = \"/l\"", "7: programs.launch: unknown field"),
@@ -118,7 +117,10 @@ fn what_root_reads_by_path_must_be_roots_all_the_way() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("not to be trusted: /tmp can be changed by others"), "{said}");
+    assert!(
+        said.contains("spawnd.toml: not to be trusted: /tmp can be changed by others"),
+        "{said}"
+    );
 }
 
 /// A daemon with one entry of the machine's own accounts, by look-up.
@@ -231,105 +233,34 @@ fn a_private_home_is_made_and_given_and_a_foreign_one_refused() {
     assert!(message.contains("its uid is not the one"), "{message}");
 }
 
-/// A spawn with the proof `peer` and these descriptors.
-fn spawn_with(client: &Client, request: &Spawn, fds: &[OwnedFd]) {
-    let call = Call::Spawn(Box::new(Spawn { proof: Proof::Peer, ..request.clone() }));
-    let packet = encode(&FromFrontd::Request { id: 77, call });
-    let raw: Vec<_> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
-    let rights = [ControlMessage::ScmRights(&raw)];
-    let rights = if raw.is_empty() { &[][..] } else { &rights[..] };
-    let socket = client.socket.as_raw_fd();
-    sendmsg::<UnixAddr>(socket, &[IoSlice::new(&packet)], rights, MsgFlags::empty(), None).unwrap();
-}
-
-fn proving() -> (Daemon, Client) {
-    let place = Place::new();
-    place.configure(&place.entry().replace("\"none\"", "\"peer\""), "");
-    let (daemon, client) = Daemon::paired(place);
-    daemon.act("exec cat");
-    (daemon, client)
-}
-
-fn not_proved(client: &mut Client) -> String {
-    let answer = client.answer_to(77).0;
-    let Answer::Refused { code: RefusalCode::NotProved, message } = answer else {
-        panic!("{answer:?}")
-    };
-    message
-}
-
 #[test]
 fn a_spawn_without_the_proof_that_policy_wants_is_refused() {
-    let (daemon, mut client) = proving();
+    let place = Place::new();
+    place.configure(&place.entry().replace("\"none\"", "\"peer\""), "");
+    let (daemon, mut client) = Daemon::paired(place);
+    daemon.act("exec cat");
     let (code, _) = client.spawn_refused(&daemon.request());
     assert_eq!(code, RefusalCode::NotProved);
-    spawn_with(&client, &daemon.request(), &[]);
-    assert!(not_proved(&mut client).contains("no client's socket"));
-    for (unfit, why) in [
-        (OwnedFd::from(std::fs::File::open("/dev/null").unwrap()), "not connected"),
-        (UnixListener::bind(daemon.place.path.join("l")).unwrap().into(), "not connected"),
-        (UnixStream::connect(daemon.place.path.join("l")).unwrap().into(), "no client"),
-    ] {
-        spawn_with(&client, &daemon.request(), &[unfit]);
-        let message = not_proved(&mut client);
-        assert!(message.contains(why), "{message}");
-    }
     assert_eq!(client.list(), []);
 }
 
 #[test]
-fn two_descriptors_or_one_with_another_proof_end_the_connection() {
-    for (proof, count) in [(Proof::Peer, 2), (Proof::None, 1)] {
-        let place = Place::new();
-        let daemon = Daemon::listening(place);
+fn a_packet_with_another_number_of_descriptors_than_belongs_to_it_ends_the_connection() {
+    let token = || TokenText::new("syn-x".to_owned()).unwrap();
+    let daemon = Daemon::listening(Place::new());
+    for (call, count) in [
+        (Call::Spawn(Box::new(daemon.request())), 1),
+        (Call::Verify { credential: Credential::Token { token: token() } }, 1),
+        (Call::Verify { credential: Credential::Peer {} }, 0),
+        (Call::Verify { credential: Credential::Peer {} }, 2),
+    ] {
         let mut client = daemon.client();
-        let call = Call::Spawn(Box::new(Spawn { proof, ..daemon.request() }));
         let packet = encode(&FromFrontd::Request { id: 1, call });
         let raw = vec![client.socket.as_raw_fd(); count];
         let rights = [ControlMessage::ScmRights(&raw)];
+        let rights = if raw.is_empty() { &[][..] } else { &rights[..] };
         let (socket, flags) = (client.socket.as_raw_fd(), MsgFlags::empty());
-        sendmsg::<UnixAddr>(socket, &[IoSlice::new(&packet)], &rights, flags, None).unwrap();
+        sendmsg::<UnixAddr>(socket, &[IoSlice::new(&packet)], rights, flags, None).unwrap();
         assert!(client.ends());
-    }
-}
-
-/// Not a test of its own: a client of another uid, which stays until it is told to go.
-#[test]
-fn as_a_client() {
-    let Some(path) = std::env::var_os("TEST_PEER") else { return };
-    let mut stream = UnixStream::connect(path).unwrap();
-    std::io::Read::read(&mut stream, &mut [0; 1]).unwrap();
-}
-
-#[test]
-fn the_users_own_client_proves_them_and_anothers_does_not() {
-    if !is_root("the_users_own_client_proves_them_and_anothers_does_not") {
-        return;
-    }
-    let (daemon, mut client) = proving();
-    let path = daemon.place.path.join("http");
-    let listener = UnixListener::bind(&path).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
-    let helper = daemon.place.path.join("helper");
-    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&helper).status();
-    assert!(copied.unwrap().success());
-    for uid in [account().0, 4242, Uid::effective().as_raw()] {
-        let mut peer = Command::new(&helper)
-            .args(["--exact", "as_a_client"])
-            .env("TEST_PEER", &path)
-            .uid(uid)
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        let (accepted, _) = listener.accept().unwrap();
-        let copy = accepted.try_clone().unwrap();
-        spawn_with(&client, &daemon.request(), &[copy.into()]);
-        if uid == account().0 {
-            assert!(matches!(client.answer_to(77).0, Answer::Started { .. }));
-        } else {
-            assert!(not_proved(&mut client).contains("another user"));
-        }
-        drop(accepted);
-        peer.wait().unwrap();
     }
 }

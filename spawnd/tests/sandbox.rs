@@ -298,11 +298,18 @@ fn what_the_daemon_was_given_is_not_handed_to_its_sessions() {
     let adjust = |number: &str| fs::write("/proc/self/oom_score_adj", number).unwrap();
     prctl::set_timerslack(1).unwrap();
     adjust("500");
+    // Of this thread alone, and of what it starts.
+    nice(-5);
     let (daemon, mut client) = Daemon::paired(Place::new());
     adjust("0");
     let (_session, lines) =
-        told(&daemon, &mut client, "cat /proc/self/oom_score_adj /proc/self/timerslack_ns");
-    assert_eq!(lines, ["0", "50000"]);
+        told(&daemon, &mut client, "cat /proc/self/oom_score_adj /proc/self/timerslack_ns; nice");
+    assert_eq!(lines, ["0", "50000", "0"]);
+}
+
+fn nice(value: i32) {
+    // SAFETY: setpriority takes integers; 0 is this thread.
+    assert_eq!(unsafe { nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, value) }, 0);
 }
 
 #[test]

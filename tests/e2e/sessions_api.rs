@@ -98,7 +98,8 @@ async fn messages_tell_who_said_what_and_what_is_not_finished() {
     let run = client.post("/v1/runs", &body).await.json()["id"].as_str().unwrap().to_owned();
     finished(&client, &run).await;
     let open = begin(&client, "HANG").await;
-    until(&mut events(&client, &open, 0).await, "status").await;
+    let mut stream = events(&client, &open, 0).await;
+    while until(&mut stream, "status").await.1["status"] != "pushed" {}
     let page = messages(&client, KEY, "").await;
     let data = page["data"].as_array().unwrap();
     let roles: Vec<_> = data.iter().map(|message| message["role"].as_str().unwrap()).collect();
@@ -125,6 +126,9 @@ async fn messages_tell_who_said_what_and_what_is_not_finished() {
         let reply = client.get(&format!("{}/messages?{bad}", path(KEY))).await;
         assert_eq!((reply.status, &*reply.error_code()), (400, "invalid_query"), "{bad}");
     }
+    begin(&client, "hello").await;
+    let waiting = messages(&client, KEY, "?limit=1").await;
+    assert_eq!(waiting["data"][1]["status"], "queued");
 }
 
 #[tokio::test]

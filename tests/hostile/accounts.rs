@@ -244,3 +244,49 @@ fn a_look_up_that_hangs_keeps_no_list_waiting_and_is_given_up() {
     let again = Spawn { session: SessionId::random(), conversation: conversation(), ..request };
     client.spawn(&again).unwrap();
 }
+
+#[test]
+fn a_users_folders_can_be_made_before_the_first_session_which_works_in_them() {
+    let users = "[[users.allow]]\ngroup = \"synthesis-staff\"\nroots = [\"{workspace}\"]\n\
+        [[users.allow]]\nname = \"named\"\nhome = \"real\"\n";
+    let Some(machine) = boot(users) else { return };
+    let home = |user: &str| machine.container.run(&["/usr/libexec/synthesis/spawnd", "home", user]);
+    for (user, folders) in [("member", "workspace claude home"), ("named", "workspace")] {
+        for _ in 0..2 {
+            let output = home(user);
+            let own = |name| format!("/var/lib/synthesis/users/{user}/{name}\n");
+            let paths: String = folders.split(' ').map(own).collect();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), paths, "{:?}", output.stderr);
+        }
+    }
+    for (user, why) in [
+        ("outsider", "names no user"),
+        ("expired", "has expired"),
+        ("root", "it is root"),
+        ("-x", "not a valid user name"),
+    ] {
+        let output = home(user);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && said.contains(why), "{user}: {said}");
+        assert!(!machine.container.path(&format!("/var/lib/synthesis/users/{user}")).exists());
+    }
+
+    let own = "/var/lib/synthesis/users/member/workspace";
+    let found = machine.container.say(&["stat", "-c", "%u %g %a", own]);
+    assert_eq!(found, "4303 4303 700");
+    let workspace = machine.container.path(own);
+    fs::write(workspace.join("act.sh"), "id -u > said; pwd >> said; exec cat\n").unwrap();
+    let mut client = machine.client();
+    let mut request = machine.request_of("member", "4303", &[]);
+    let elsewhere = client.spawn(&request).unwrap_err();
+    assert_eq!(elsewhere.0, RefusalCode::WorkspaceNotAllowed);
+    assert!(elsewhere.1.contains("{workspace}"), "{}", elsewhere.1);
+    request.session = SessionId::random();
+    request.workspace = tests::harness::spawnd::absolute(Path::new(own));
+    client.spawn(&request).unwrap();
+    let said = until("what claude wrote", || {
+        let said = fs::read_to_string(workspace.join("said")).ok()?;
+        (said.lines().count() == 2).then_some(said)
+    });
+    assert_eq!(said, format!("4303\n{own}\n"));
+}

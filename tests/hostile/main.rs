@@ -15,6 +15,8 @@ mod managers;
 mod ownership;
 mod packets;
 mod peers;
+mod proofs;
+mod reload;
 mod requests;
 mod stage;
 mod stalled;

@@ -20,7 +20,6 @@ fn hostile(stage: &Path) {
     let toml = toml.replace("/usr/bin/true", "/usr/libexec/synthesis/channel");
     fs::write(&path, toml + "cpu_weight = 33\nip_deny = [\"link-local\", \"10.0.0.0/8\"]\n")
         .unwrap();
-    put(stage, &binary("channel"), "usr/libexec/synthesis/channel", 0o755);
     put(stage, &binary("hostile-claude"), "usr/lib/synthesis/claude", 0o755);
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/spawnd.toml");
     put(stage, Path::new(shipped), "etc/synthesis/shipped.toml", 0o644);
@@ -31,7 +30,7 @@ fn words(command: &str) -> Vec<String> {
 }
 
 /// What ways there are from a user's process to something that starts processes elsewhere.
-const SOCKETS: [&str; 11] = [
+const SOCKETS: [&str; 12] = [
     "/run/dbus/system_bus_socket",
     "/run/docker.sock",
     "/run/systemd/private",
@@ -43,6 +42,7 @@ const SOCKETS: [&str; 11] = [
     "/run/user/4242/systemd/private",
     "/run/user/4242/systemd/notify",
     "/run/synthesis/spawnd.sock",
+    "/run/synthesis/http.sock",
 ];
 
 const COMMANDS: [&str; 10] = [
@@ -64,8 +64,10 @@ fn open_all(machine: &Machine) -> std::os::unix::net::UnixListener {
     machine.systemctl(&["start", &format!("user@{UID}.service")]);
     let docker = listener(&machine.container.path("/run/docker.sock"));
     // As if an administrator had been careless.
-    let own = machine.container.path("/run/synthesis/spawnd.sock");
-    fs::set_permissions(own, fs::Permissions::from_mode(0o666)).unwrap();
+    for own in ["spawnd.sock", "http.sock"] {
+        let own = machine.container.path(&format!("/run/synthesis/{own}"));
+        fs::set_permissions(own, fs::Permissions::from_mode(0o666)).unwrap();
+    }
     docker
 }
 
@@ -173,8 +175,7 @@ fn the_shipped_policy_is_valid_where_it_is_installed() {
     let check = |file| machine.container.run(&[spawnd, "--check-config", file]);
     let said = check("/etc/synthesis/shipped.toml");
     assert!(said.status.success(), "{said:?}");
-    // With the accounts that it names it starts, too.
-    machine.container.say(&["useradd", "--system", "synthesis"]);
+    // Where the accounts are that it names it starts, too.
     let shipped = "cp /etc/synthesis/shipped.toml /etc/synthesis/spawnd.toml";
     machine.container.say(&["sh", "-c", shipped]);
     drop(machine.client());

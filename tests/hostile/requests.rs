@@ -1,21 +1,15 @@
 //! A hostile frontd with the right uid: requests for what policy does not give.
 
 use std::fs;
-use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::symlink;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proto::ids::{Instructions, SessionId, UnixUser};
-use proto::spawn::{Answer, Call, FromFrontd, Proof, RefusalCode, Signal, Spawn, encode};
+use proto::spawn::{Call, FromFrontd, RefusalCode, Signal, Spawn};
 use tests::harness::have_root;
-use tests::harness::seqpacket::Incoming;
-use tests::harness::spawnd::{
-    Daemon, NOBODY, OTHER, PATIENCE, Settings, User, file, folder, install, listener,
-};
+use tests::harness::spawnd::{Daemon, NOBODY, OTHER, Settings, User, file, folder};
 use tests::hostile_claude::Attempt;
 
 use super::stage::{Stage, write_attempts};
@@ -321,88 +315,4 @@ fn a_foreign_process_or_session_cannot_be_signalled() {
     assert!(victim.try_wait().unwrap().is_none(), "the foreign process died");
     victim.kill().unwrap();
     victim.wait().unwrap();
-}
-
-/// A client of frontd's, with the uid that the kernel will tell.
-fn peer_of(uid: u32, stage: &Stage) -> (UnixStream, std::process::Child) {
-    let path = stage.daemon.place.path.join(format!("peer-{uid}"));
-    let listener = listener(&path);
-    let program = stage.daemon.place.path.join(format!("bin/peer-{uid}"));
-    install("hostile-claude", &program);
-    let mut command = Command::new(program);
-    command.arg("--attend").arg(&path).uid(uid).gid(uid);
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    (listener.accept().unwrap().0, child)
-}
-
-fn spawn_with(stage: &mut Stage, request: &Spawn, fds: &[i32]) -> Answer {
-    let call = Call::Spawn(Box::new(request.clone()));
-    stage.client.try_send_with(&encode(&FromFrontd::Request { id: 77, call }), fds).unwrap();
-    match stage.client.wait(PATIENCE) {
-        Incoming::Packet(proto::spawn::FromSpawnd::Answer { id: 77, answer }, _) => answer,
-        other @ (Incoming::Packet(..) | Incoming::End | Incoming::Silence) => {
-            panic!("{other:?}\n{}", stage.daemon.place.log())
-        }
-    }
-}
-
-#[test]
-fn the_proof_of_one_user_is_none_for_another() {
-    if !have_root() {
-        return;
-    }
-    let users =
-        vec![User::nobody().with("proof = \"peer\""), User::other().with("proof = \"peer\"")];
-    let mut stage = Stage::new(Settings { users, ..Settings::default() });
-    let (nobody, other) = (stage.daemon.users[0].clone(), stage.daemon.users[1].clone());
-    let (theirs, mut child) = peer_of(OTHER, &stage);
-    let (roots, _) = UnixStream::pair().unwrap();
-    let (_, mut request) = stage.prepare(&nobody, &[]);
-    let file = OwnedFd::from(fs::File::open("/dev/null").unwrap());
-    let listener = UnixListener::bind(stage.daemon.place.path.join("l")).unwrap();
-
-    assert_refused(&spawn_with(&mut stage, &request, &[]));
-    request.proof = Proof::Peer;
-    for fd in [theirs.as_raw_fd(), roots.as_raw_fd(), file.as_raw_fd(), listener.as_raw_fd()] {
-        assert_refused(&spawn_with(&mut stage, &request, &[fd]));
-    }
-    // It is one for its own user.
-    let (_, mut right) = stage.prepare(&other, &[]);
-    right.proof = Proof::Peer;
-    let answer = spawn_with(&mut stage, &right, &[theirs.as_raw_fd()]);
-    assert!(matches!(answer, Answer::Started { .. }), "{answer:?}");
-    drop(child.stdin.take());
-    child.wait().unwrap();
-}
-
-#[track_caller]
-fn assert_refused(answer: &Answer) {
-    let refused = matches!(answer, Answer::Refused { code: RefusalCode::NotProved, .. });
-    assert!(refused, "{answer:?}");
-}
-
-#[test]
-fn no_proof_or_two_where_one_belongs_is_no_proof() {
-    if !have_root() {
-        return;
-    }
-    let users = vec![User::nobody().with("proof = \"peer\"")];
-    let mut stage = Stage::new(Settings { users, ..Settings::default() });
-    let nobody = stage.daemon.users[0].clone();
-    let (socket, _peer) = UnixStream::pair().unwrap();
-    let (workspace, mut request) = stage.prepare(&nobody, &[Attempt::Facts]);
-    request.proof = Proof::Peer;
-    for fds in [vec![], vec![socket.as_raw_fd(); 2]] {
-        let call = Call::Spawn(Box::new(request.clone()));
-        let packet = encode(&FromFrontd::Request { id: 1, call });
-        stage.client.try_send_with(&packet, &fds).unwrap();
-        match stage.client.wait(PATIENCE) {
-            Incoming::End => stage.client = stage.daemon.client(),
-            Incoming::Packet(proto::spawn::FromSpawnd::Answer { answer, .. }, _) => {
-                assert_refused(&answer);
-            }
-            other @ (Incoming::Packet(..) | Incoming::Silence) => panic!("{other:?}"),
-        }
-    }
-    assert!(!workspace.join("done").exists());
 }

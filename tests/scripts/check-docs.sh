@@ -43,7 +43,7 @@ done
 
 # ---- routes ---------------------------------------------------------------------------------------
 
-routes=$(awk '/^const TABLE/ { inside = 1 } inside && /^\];/ { exit }
+routes=$(awk '/^static TABLE/ { inside = 1 } inside && /^\];/ { exit }
     inside && /Method::/ { split($0, quoted, "\""); sub(/.*Method::/, ""); sub(/[^A-Z].*/, ""); print $0, quoted[2] }' \
     frontd/src/http/router.rs | tr ' ' '~')
 [ -n "$routes" ] || fail "no route found in TABLE of frontd/src/http/router.rs"
@@ -107,9 +107,10 @@ done
 fields=$({
     grep -rhoE 'SYNTHESIS_[A-Z][A-Z_]*[A-Z]' --include='*.rs' spawnd/src/audit
     grep -rhoE 'with\("SYNTHESIS_[A-Z_]+' --include='*.rs' spawnd/src | sed 's/.*"//'
+    grep -hoE '"SYNTHESIS_[A-Z_]+"' frontd/src/audit/entry.rs frontd/src/http/visit.rs frontd/src/session/actor/books.rs frontd/src/serve.rs | tr -d '"'
 } | sort -u)
-[ -n "$fields" ] || fail "no field of the audit record found in spawnd/src/audit"
-ids=$(grep -hoE '"[0-9a-f]{32}"' spawnd/src/audit/entry.rs | tr -d '"')
+[ -n "$fields" ] || fail "no field of the audit record found in the sources"
+ids=$(grep -hoE '"[0-9a-f]{32}"' spawnd/src/audit/entry.rs frontd/src/audit/entry.rs | tr -d '"')
 for field in $fields $ids; do
     has docs/audit.md "\`$field\`" || fail "audit field or id \`$field\` is not in docs/audit.md"
 done
@@ -120,6 +121,39 @@ variables=$(grep -rhoE 'SYNTHESIS_[A-Z][A-Z_]*[A-Z]' --include='*.rs' frontd/src
 for variable in $variables; do
     has "$configuration" "\`$variable\`" || fail "variable \`$variable\` is not in $configuration"
 done
+
+# ---- man pages ------------------------------------------------------------------------------------
+
+# What their command lines take: commands and long options.
+for page in docs/man/frontd.8 docs/man/spawnd.8 docs/man/synthesis.toml.5; do
+    [ -f "$page" ] || fail "$page is missing"
+done
+words=$({
+    awk '/^pub enum Command/ { inside = 1 } /^}/ { inside = 0 }
+        inside && /^    [A-Z][A-Za-z]*[ ,]/ { word = $1; sub(/,$/, "", word); gsub(/[A-Z]/, "-&", word); print tolower(substr(word, 2)) }' frontd/src/cli.rs
+    awk '/^    #\[arg\(long/ { long = 1; next } /^        #\[arg\(long/ { long = 1; next }
+        long && /^ +(pub )?[a-z_]+: / { sub(/^ +(pub )?/, ""); sub(/:.*/, ""); gsub(/_/, "-"); print "--" $0; long = 0 }' frontd/src/cli.rs frontd/src/remote/mod.rs
+})
+[ "$(echo "$words" | wc -l)" -gt 8 ] || fail "hardly any word found in frontd/src/cli.rs"
+for word in $words; do
+    sed 's/\\-/-/g' docs/man/frontd.8 | grep -qE -e "(^|[ \"])$word( |\"|\$)" || fail "\`$word\` is not in docs/man/frontd.8"
+done
+for word in $(strings '--[a-z-]+' spawnd/src/command_line.rs spawnd/src/token/command.rs); do
+    sed 's/\\-/-/g' docs/man/spawnd.8 | grep -qE -e "(^|[ \"])$word( |\"|,|\$)" || fail "\`$word\` is not in docs/man/spawnd.8"
+done
+if command -v python3 > /dev/null; then
+    python3 tests/scripts/man-toml.py --check || fail "docs/man/synthesis.toml.5 is not what tests/scripts/man-toml.py makes of $configuration"
+else
+    echo "check-docs: warning: no python3: synthesis.toml(5) is not compared with $configuration" >&2
+fi
+if command -v groff > /dev/null; then
+    for page in frontd.8 spawnd.8 synthesis.toml.5; do
+        said=$(groff -man -ww -z "docs/man/$page" 2>&1) || true
+        [ -z "$said" ] || fail "docs/man/$page: $said"
+    done
+else
+    echo "check-docs: warning: no groff: the man pages are not read" >&2
+fi
 
 # ---- make targets ---------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 most_crates=45
 # A ratchet: it goes down with the code, and up only with a reason in the commit that raises it.
-most_lines=7110
+most_lines=8100
 
 crates=$(cargo tree --locked --offline -p spawnd -e normal --prefix none 2>/dev/null | sort -u | wc -l)
 lines=$(find spawnd/src -name '*.rs' ! -name tests.rs -exec awk '

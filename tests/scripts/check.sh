@@ -4,16 +4,25 @@ set -eu
 cd "$(dirname "$0")/../.."
 cargo fmt --all --check
 cargo clippy --locked --workspace --all-targets -- -D warnings
+# Only checked: its dependencies are many.
+cargo check --locked -p frontd --features otel --tests
 # spawnd is built alone in production: a workspace build would unify features into it.
 cargo clippy --locked -p spawnd -- -D warnings
 sh tests/scripts/check-docs.sh
 sh tests/scripts/check-size.sh
-# Every key that the shipped file only shows must be one, too.
-cargo run --locked --quiet -p spawnd --bin spawnd -- --check-config systemd/spawnd.toml
+sh tests/scripts/check-units.sh
+# Every key that the shipped files only show must be one, too.
 shown=$(mktemp)
 trap 'rm -f "$shown"' EXIT
-sed 's/^#\(\[\|[a-z_]* = \)/\1/' systemd/spawnd.toml >"$shown"
-cargo run --locked --quiet -p spawnd --bin spawnd -- --check-config "$shown"
+for file in systemd/spawnd.toml systemd/frontd.toml; do
+    sed 's/^#\(\[\|[a-z_]* = \)/\1/' "$file" >"$shown"
+    for file in "$file" "$shown"; do
+        case $(head -1 "$file") in
+        */spawnd.toml*) cargo run --locked --quiet -p spawnd --bin spawnd -- --check-config "$file" ;;
+        *) cargo run --locked --quiet -p frontd --bin frontd -- check-config "$file" ;;
+        esac
+    done
+done
 if command -v cargo-deny >/dev/null 2>&1; then
     cargo deny --offline check licenses bans sources
 else

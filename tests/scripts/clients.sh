@@ -1,5 +1,6 @@
 # Sourced after claude.sh: `official_clients` installs the official OpenAI clients and the AI SDK
-# below target/clients and says by SYNTHESIS_TEST_PYTHON and SYNTHESIS_TEST_NODE_PATH where they are.
+# below target/clients and says by SYNTHESIS_TEST_PYTHON and SYNTHESIS_TEST_NODE_PATH where they are;
+# `schemathesis_tool` does the same for schemathesis.
 OPENAI_PYTHON_VERSION=3.52.0
 OPENAI_NODE_VERSION=7.55.0
 # Each as a package of its own, `ai-VERSION`: the first and the latest of every major version that
@@ -20,7 +21,7 @@ need_python_venv() {
         echo "installing python3-venv from the distribution's packages" >&2
         apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
     else
-        echo "python's venv is needed to install the OpenAI client: apt-get install python3-venv" >&2
+        echo "python's venv is needed to install the test's tools: apt-get install python3-venv" >&2
         return 1
     fi
 }
@@ -70,4 +71,27 @@ are_node_clients() {
 
 is_node_package() {
     [ "$(node -p 'require(process.argv[1]).version' "$1/package.json" 2>/dev/null)" = "$2" ]
+}
+
+# `schemathesis`, which sends what openapi.json allows and what it does not; sets
+# SYNTHESIS_TEST_SCHEMATHESIS.
+SCHEMATHESIS_VERSION=4.32.5
+
+schemathesis_tool() {
+    clients_schema="$PWD/target/clients/schemathesis"
+    if ! is_schemathesis "$clients_schema/bin/python"; then
+        need_python_venv || return 1
+        echo "installing schemathesis==$SCHEMATHESIS_VERSION below target/clients" >&2
+        python3 -m venv --clear "$clients_schema" || return 1
+        "$clients_schema/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
+            "schemathesis==$SCHEMATHESIS_VERSION" >&2 || return 1
+        is_schemathesis "$clients_schema/bin/python" || return 1
+    fi
+    export SYNTHESIS_TEST_SCHEMATHESIS="$clients_schema/bin/schemathesis"
+}
+
+is_schemathesis() {
+    [ -x "$1" ] && [ "$("$1" -c \
+        'import importlib.metadata as m; print(m.version("schemathesis"))' 2>/dev/null)" \
+        = "$SCHEMATHESIS_VERSION" ]
 }

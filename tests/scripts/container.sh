@@ -8,6 +8,9 @@
 #
 # DIR/leader is process 1 as this machine counts: its / is /proc/LEADER/root. Nothing in the real /
 # may change while the container runs: programs to test belong in STAGE.
+# ROOT names another root folder than this machine's, of another distribution, say.
+# CG=unified boots it on version 2 control groups alone, where a machine that still has controllers
+# in version 1 enforces no limits; else it sees what this machine has.
 # Needs overlayfs and the packages systemd-container and dbus.
 set -euo pipefail
 verb=$1 dir=$2
@@ -19,6 +22,13 @@ patience=30
 # our own. Under a systemd of the machine's own nspawn does this itself.
 groups() {
     [ ! -d /run/systemd/system ] || return 0
+    if [ "${CG:-}" = unified ]; then
+        # systemd keeps its own hierarchy of version 1 beside it, if there is one.
+        for mount in $(awk '$3 == "cgroup2" { print $2 }' /proc/mounts) /sys/fs/cgroup/systemd; do
+            [ ! -d "$mount" ] || echo "$mount/$name"
+        done
+        return 0
+    fi
     while IFS=: read -r id controllers path; do
         if [ "$id" = 0 ]; then
             mount=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
@@ -63,8 +73,9 @@ machine() {
     mkdir "$dir/root/upper" "$dir/root/work" "$dir/root/merged"
     chmod 755 "$dir/root/upper"
     root=$dir/root/merged
-    mount -t overlay -o "lowerdir=/,upperdir=$dir/root/upper,workdir=$dir/root/work" overlay "$root"
+    mount -t overlay -o "lowerdir=${ROOT:-/},upperdir=$dir/root/upper,workdir=$dir/root/work" overlay "$root"
 
+    mkdir -p "$root/etc/systemd/system"
     # Nothing of this machine is to be started, and nothing that needs its hardware.
     find "$root/etc/systemd/system" -mindepth 1 -maxdepth 1 \( -name '*.wants' -o -name '*.requires' \) \
         -exec rm -rf {} +
@@ -87,6 +98,7 @@ INIT
 
     keep=()
     [ ! -s "$dir/groups" ] || keep=(--keep-unit)
+    [ "${CG:-}" != unified ] || export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
     # nspawn's own filter would deny what sessions' sandboxes are made of.
     export SYSTEMD_SECCOMP=0
     exec systemd-nspawn --quiet --register=no --private-network --machine="$name" --hostname="$name" \

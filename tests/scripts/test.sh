@@ -17,6 +17,7 @@ if pinned_claude; then
     export SYNTHESIS_TEST_CLAUDE
 fi
 official_clients || echo "SKIPPED: the official clients could not be installed" >&2
+schemathesis_tool || echo "SKIPPED: schemathesis could not be installed" >&2
 
 # Without these the tests that boot a systemd of their own say so, loudly; under CI they fail.
 if [ "$(id -u)" = 0 ] && ! command -v systemd-nspawn >/dev/null 2>&1; then

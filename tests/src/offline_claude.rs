@@ -65,14 +65,22 @@ impl Offline {
     /// When a file cannot be made.
     pub fn install(&self, wrapper: &Path, folder: &Path) -> io::Result<PathBuf> {
         let path = folder.join("claude");
-        let conf = conf_path(&path);
-        let real = Self { claude: self.real(), ..self.clone() };
-        std::fs::write(&conf, serde_json::to_vec_pretty(&real)?)?;
-        // Sessions may run as another user.
-        std::fs::set_permissions(&conf, std::fs::Permissions::from_mode(0o644))?;
+        self.configure(&path)?;
         std::fs::hard_link(wrapper, &path)
             .or_else(|_| std::fs::copy(wrapper, &path).map(|_| ()))?;
         Ok(path)
+    }
+
+    /// Writes the conf file of the wrapper at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn configure(&self, path: &Path) -> io::Result<()> {
+        let conf = conf_path(path);
+        let real = Self { claude: self.real(), ..self.clone() };
+        std::fs::write(&conf, serde_json::to_vec_pretty(&real)?)?;
+        // Sessions may run as another user.
+        std::fs::set_permissions(&conf, std::fs::Permissions::from_mode(0o644))
     }
 
     /// What a session must see for the wrapper in `folder` to find its conf file and the CLI
@@ -105,7 +113,7 @@ impl Offline {
     }
 
     /// The `.claude.json` of a claude that has been used before.
-    fn seed(&self) -> Option<Value> {
+    pub fn seed(&self) -> Option<Value> {
         if self.not_onboarded {
             return None;
         }
@@ -145,7 +153,7 @@ fn prepare() -> anyhow::Result<Offline> {
     if let Some(seed) = offline.seed() {
         let folder = std::env::var_os("CLAUDE_CONFIG_DIR").or_else(|| std::env::var_os("HOME"));
         let folder = folder.context("neither CLAUDE_CONFIG_DIR nor HOME is set")?;
-        write_once(&Path::new(&folder).join(".claude.json"), &seed.to_string())?;
+        plant(&Path::new(&folder).join(".claude.json"), &seed)?;
     }
     Ok(offline)
 }
@@ -156,22 +164,28 @@ fn conf_path(wrapper: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Writes the file whole or, when it exists already, not at all: several sessions may start at
-/// once in one home, and the CLI must never see half a file.
-fn write_once(path: &Path, text: &str) -> io::Result<()> {
-    if path.exists() {
+/// Puts into the file what it lacks of the seed; one that has it is left alone, for several sessions
+/// may start at once in one home. The CLI never sees half a file.
+fn plant(path: &Path, seed: &Value) -> anyhow::Result<()> {
+    let mut known = match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => json!({}),
+        Err(error) => return Err(error.into()),
+    };
+    let (Some(known), Some(wanted)) = (known.as_object_mut(), seed.as_object()) else {
+        anyhow::bail!("{} holds no object", path.display());
+    };
+    if wanted.keys().all(|key| known.contains_key(key)) {
         return Ok(());
+    }
+    for (key, value) in wanted {
+        known.entry(key).or_insert_with(|| value.clone());
     }
     let whole = path.with_extension(format!("seed.{}", std::process::id()));
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&whole)?;
-    file.write_all(text.as_bytes())?;
-    let linked = std::fs::hard_link(&whole, path);
-    std::fs::remove_file(&whole)?;
-    match linked {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    }
+    file.write_all(serde_json::to_string(known)?.as_bytes())?;
+    Ok(std::fs::rename(&whole, path)?)
 }
 
 #[cfg(test)]
@@ -179,12 +193,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_is_written_once_and_never_over_anything() {
+    fn a_seed_is_planted_once_and_never_over_anything() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".claude.json");
-        write_once(&path, "one").unwrap();
-        write_once(&path, "two").unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one");
+        std::fs::write(&path, r#"{"mine":1,"both":"mine"}"#).unwrap();
+        let read = || -> Value { serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap() };
+        plant(&path, &json!({ "both": "planted", "new": 2 })).unwrap();
+        assert_eq!(read(), json!({ "mine": 1, "both": "mine", "new": 2 }));
+        plant(&path, &json!({ "new": 3 })).unwrap();
+        assert_eq!(read()["new"], 2);
+        std::fs::remove_file(&path).unwrap();
+        plant(&path, &json!({ "new": 4 })).unwrap();
+        assert_eq!(read(), json!({ "new": 4 }));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

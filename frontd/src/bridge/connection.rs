@@ -9,7 +9,6 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use proto::bridge::{self, ChannelState, FromChannel, FromFrontd, Hello, close};
 use proto::limits;
-use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -17,9 +16,9 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 
 use super::files::Files;
-use super::quiet::QuietStream;
 use super::{OUTGOING, Occupant};
 use crate::app::App;
+use crate::foreign::{self, QuietStream};
 use crate::session::directory::{Door, Taken};
 use crate::session::machine::{FromProcess, Input};
 use crate::session::message::Message;
@@ -67,12 +66,12 @@ pub fn websocket_config() -> WebSocketConfig {
 ///
 /// # Errors
 /// [`Ended`] says why it ended; there is no other way.
-pub async fn serve(stream: UnixStream, app: &App) -> Result<(), Ended> {
-    let peer = stream.peer_cred()?;
-    let stream = QuietStream::new(stream.into_std()?)?;
+pub async fn serve(socket: foreign::Socket, app: &App) -> Result<(), Ended> {
+    let peer = socket.credentials()?;
+    let stream = QuietStream::new(Arc::new(socket))?;
     let handshake = tokio_tungstenite::accept_async_with_config(stream, Some(websocket_config()));
     let mut socket = timeout(HELLO_WITHIN, handshake).await.map_err(|_| Ended::Late)??;
-    let result = admit_and_talk(&mut socket, peer.uid(), peer.pid(), app).await;
+    let result = admit_and_talk(&mut socket, peer, app).await;
     match &result {
         Err(Ended::Refused { code, reason }) => farewell(&mut socket, *code, reason).await,
         Err(Ended::WebSocket(tungstenite::Error::Capacity(_))) => {
@@ -86,14 +85,12 @@ pub async fn serve(stream: UnixStream, app: &App) -> Result<(), Ended> {
 
 async fn admit_and_talk(
     socket: &mut Socket,
-    uid: u32,
-    pid: Option<i32>,
+    peer: foreign::Credentials,
     app: &App,
 ) -> Result<(), Ended> {
     let hello = timeout(HELLO_WITHIN, first_frame(socket)).await.map_err(|_| Ended::Late)??;
-    let door = judge(&hello, uid, app)?;
-    let pid =
-        pid.and_then(|pid| u32::try_from(pid).ok()).ok_or(refuse(close::REFUSED, "no pid"))?;
+    let door = judge(&hello, peer.uid, app)?;
+    let pid = u32::try_from(peer.pid).map_err(|_| refuse(close::REFUSED, "no pid"))?;
     challenge_occupant(&door).await?;
     let (frames, mut outgoing) = mpsc::channel(OUTGOING);
     let occupant = occupy(&door, frames.clone());

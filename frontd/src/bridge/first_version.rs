@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message as Frame};
 
 use super::OUTGOING;
 use super::connection::websocket_config;
-use crate::app::App;
+use crate::app::{Access, App};
 use crate::identity;
 use crate::principal;
 use crate::session::actor;
@@ -72,8 +72,10 @@ pub async fn serve(listener: TcpListener, app: Arc<App>) {
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, app: &Arc<App>) -> Result<(), Ended> {
+    // It proves nothing, so it can speak for the one client alone.
+    let Access::Local { uid: own, client } = &app.site.access else { return Err(Ended::Stranger) };
     let uid = principal::peer_uid(stream.local_addr()?, peer)?;
-    if uid != Some(app.site.uid) && uid != Some(app.site.client_uid) {
+    if uid.is_none() || (uid != Some(*own) && uid != client.runner.as_ref().map(|r| r.uid)) {
         return Err(Ended::Stranger);
     }
     let handshake = tokio_tungstenite::accept_async_with_config(stream, Some(websocket_config()));
@@ -82,7 +84,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, app: &Arc<App>) -> Resu
     let v1::FromChannel::Hello { openclaw_session, pid, .. } = first else {
         return Err(Ended::Broken);
     };
-    let key = identity::of_first_version(principal::LOCAL, &openclaw_session)
+    let key = identity::of_first_version(&client.principal, &openclaw_session)
         .map_err(|_| Ended::Broken)?;
 
     let (frames, mut outgoing) = mpsc::channel(OUTGOING);

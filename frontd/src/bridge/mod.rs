@@ -5,7 +5,6 @@ pub mod accept;
 pub mod connection;
 pub mod files;
 pub mod first_version;
-pub mod quiet;
 
 use std::sync::Arc;
 

@@ -16,7 +16,8 @@ use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use tokio_seqpacket::UnixSeqpacket;
 
 use crate::environment::Environment;
-use crate::serve::{self, Listeners};
+use crate::listeners::Listeners;
+use crate::serve;
 use crate::spawner::Address;
 use stage::Stage;
 

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use nix::unistd::{Uid, User};
 use proto::ids::{AbsolutePath, UnixUser};
-use proto::spawn::TerminalSize;
+use proto::spawn::{Proof, TerminalSize};
 
 use super::{compose, reach};
-use crate::app::Site;
+use crate::app::{Access, Site};
+use crate::client::Runner;
 use crate::environment::Environment;
 
 /// frontd's uid when it was started as root and no `synthesis` user exists: one that no Debian
@@ -102,11 +103,14 @@ impl Stage {
     /// When a name or path is not of the form that the wire takes.
     pub(super) fn site(&self) -> anyhow::Result<Site> {
         let (rows, columns) = TERMINAL;
-        Ok(Site {
+        let runner = Runner {
             user: UnixUser::new(self.session_user.name.clone())?,
             uid: self.session_user.uid.as_raw(),
-            client_uid: self.client_uid,
-            default_workspace: AbsolutePath::new(format!("{}/workspace", self.state))?,
+            workspace: AbsolutePath::new(format!("{}/workspace", self.state))?,
+            proof: Proof::None,
+        };
+        Ok(Site {
+            access: Access::local(self.client_uid, runner),
             terminal: TerminalSize::new(rows, columns)?,
             policy_set_key: std::env::var_os("ANTHROPIC_API_KEY")
                 .is_some_and(|key| !key.is_empty()),

@@ -1,19 +1,23 @@
 //! Request bodies: read within bounds of size, time and what all requests together may hold.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::{Again, ApiError};
 use crate::app::App;
+use crate::client::Client;
+use crate::shares::Share;
 
 /// KiB of bodies that may be on their way at once: eight of the greatest by default.
-pub const ROOM: u32 = 256 * 1024;
+pub const ROOM: usize = 256 * 1024;
+/// KiB of one principal's, where there are many.
+pub const ROOM_EACH: usize = ROOM / 4;
+/// KiB for which a body that does not say its size has room at first, and then again and again.
+const PIECE: u32 = 1024;
 /// How long a body waits for that room, and how long it may take to arrive.
 const ROOM_WITHIN: Duration = Duration::from_secs(10);
 const BODY_WITHIN: Duration = Duration::from_secs(60);
@@ -26,38 +30,63 @@ const LARGE: usize = 1 << 20;
 /// [`ApiError`] for one that is too large, too slow or cut.
 pub async fn read(
     app: &App,
+    client: &Client,
     headers: &HeaderMap,
     body: Incoming,
-) -> Result<(Bytes, OwnedSemaphorePermit), ApiError> {
-    let limit = app.config.limits.body_max_bytes;
+) -> Result<(Bytes, Share), ApiError> {
+    let limit = app.config().limits.body_max_bytes;
     let too_large = || {
         let message = format!("the body is over the limit of {limit} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     };
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    // A chunked body may become as large as any.
-    let size = announced.and_then(|length| length.parse::<usize>().ok()).unwrap_or(limit);
-    if size > limit {
+    let size = announced.and_then(|length| length.parse::<usize>().ok());
+    if size.is_some_and(|size| size > limit) {
         return Err(too_large());
     }
-    let kibibytes = u32::try_from(size / 1024 + 1).unwrap_or(u32::MAX).min(ROOM);
-    let room = Arc::clone(&app.bodies).acquire_many_owned(kibibytes);
-    let Ok(Ok(room)) = tokio::time::timeout(ROOM_WITHIN, room).await else {
-        let message = "too many large requests arrive at once";
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_room", message)
-            .with_again(Again::After { seconds: 5 }));
-    };
-    match tokio::time::timeout(BODY_WITHIN, Limited::new(body, limit).collect()).await {
-        Ok(Ok(body)) => Ok((body.to_bytes(), room)),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => {
-            let message = "the body did not arrive whole";
-            Err(ApiError::new(StatusCode::BAD_REQUEST, "broken_body", message))
+    let units = |bytes: usize| u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
+    // One that does not say how large it is gets room as it comes.
+    let mut room = room(app, client, size.map_or(PIECE, units)).await?;
+    let mut has_room_for = size.unwrap_or(PIECE as usize * 1024);
+    let mut body = Limited::new(body, limit);
+    let mut whole = BytesMut::new();
+    let end = tokio::time::Instant::now() + BODY_WITHIN;
+    loop {
+        match tokio::time::timeout_at(end, body.frame()).await {
+            Ok(None) => return Ok((whole.freeze(), room)),
+            Ok(Some(Ok(frame))) => {
+                let Ok(data) = frame.into_data() else { continue };
+                if whole.len() + data.len() > has_room_for {
+                    room.merge(self::room(app, client, PIECE).await?);
+                    has_room_for += PIECE as usize * 1024;
+                }
+                whole.extend_from_slice(&data);
+            }
+            Ok(Some(Err(error))) if error.is::<http_body_util::LengthLimitError>() => {
+                return Err(too_large());
+            }
+            Ok(Some(Err(_))) => {
+                let message = "the body did not arrive whole";
+                return Err(ApiError::new(StatusCode::BAD_REQUEST, "broken_body", message));
+            }
+            Err(_) => {
+                let message = "the body did not arrive in time";
+                return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "slow_body", message)
+                    .with_again(Again::Never));
+            }
         }
-        Err(_) => {
-            let message = "the body did not arrive in time";
-            Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "slow_body", message)
-                .with_again(Again::Never))
+    }
+}
+
+/// So many KiB, which the client may have to wait for.
+async fn room(app: &App, client: &Client, kibibytes: u32) -> Result<Share, ApiError> {
+    let room = app.bodies.acquire(&client.principal, kibibytes);
+    match tokio::time::timeout(ROOM_WITHIN, room).await {
+        Ok(Some(room)) => Ok(room),
+        Ok(None) | Err(_) => {
+            let message = "too many large requests arrive at once";
+            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_room", message)
+                .with_again(Again::After { seconds: 5 }))
         }
     }
 }

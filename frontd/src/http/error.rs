@@ -2,14 +2,19 @@
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-use super::{Response, json};
+use super::{Response, find, guard, json};
 use crate::ask::BadRequest;
+use crate::identity::SessionKey;
 use crate::render::sse::{ErrorBody, ErrorObject};
-use crate::run::{Failure, FailureKind};
+use crate::run::{Failure, FailureKind, RunId};
 use crate::session::message::NotTaken;
 
 /// Seconds after which a full server or queue may have room.
 const RETRY_AFTER: u32 = 5;
+/// Seconds after which the next server may be there.
+const NEXT_SERVER: u32 = 1;
+/// This server is on its way out.
+const STOPPING: &str = "stopping";
 
 /// What a client is told instead of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +26,13 @@ pub struct ApiError {
     pub again: Again,
     /// Of a reader whose place is gone: the first event that is kept (`x-synthesis-first-id`).
     pub first_id: Option<u64>,
+    /// The run that it is about, once there is one.
+    pub run: Option<Box<(RunId, SessionKey)>>,
 }
+
+/// The `code` of a response's error, for whoever counts and records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Code(pub &'static str);
 
 /// May the same request do better later? Clients repeat 429 and 5xx by themselves unless told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +55,19 @@ impl ApiError {
             code,
             again: Again::ByStatus,
             first_id: None,
+            run: None,
         }
     }
 
     pub fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    /// 503: the next server answers.
+    pub fn stopping() -> Self {
+        let message = "the server is stopping: ask again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, STOPPING, message)
+            .with_again(Again::After { seconds: NEXT_SERVER })
     }
 
     pub fn with_param(mut self, param: impl Into<String>) -> Self {
@@ -58,6 +77,12 @@ impl ApiError {
 
     pub fn with_again(mut self, again: Again) -> Self {
         self.again = again;
+        self
+    }
+
+    /// The run itself has failed, or what was asked of it is refused.
+    pub fn about(mut self, id: RunId, key: &SessionKey) -> Self {
+        self.run = Some(Box::new((id, key.clone())));
         self
     }
 
@@ -90,7 +115,20 @@ impl ApiError {
     pub fn into_response(self) -> Response {
         let mut response = json(&ErrorBody { error: &self.object() });
         *response.status_mut() = self.status;
+        response.extensions_mut().insert(Code(self.code));
         let headers = response.headers_mut();
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        // Who is not known here gets no second try on the same connection, and there is none with a
+        // server that ends.
+        let last = [guard::STRANGER, STOPPING].contains(&self.code);
+        if self.status == StatusCode::UNAUTHORIZED || last {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some((id, key)) = self.run.as_deref() {
+            find::name(headers, *id, key);
+        }
         if let Some(first) = self.first_id {
             headers.insert(HeaderName::from_static("x-synthesis-first-id"), first.into());
         }
@@ -120,6 +158,7 @@ impl From<&Failure> for ApiError {
         let after = Again::After { seconds: RETRY_AFTER };
         let (status, again) = match failure.kind {
             FailureKind::NoSlot => (StatusCode::SERVICE_UNAVAILABLE, after),
+            FailureKind::TooManyProcesses => (StatusCode::TOO_MANY_REQUESTS, after),
             FailureKind::CannotStart(_) => (StatusCode::FORBIDDEN, Again::Never),
             // Not 403: OpenClaw then leaves the whole server alone for a minute, for every session.
             FailureKind::WorkspaceNotAllowed => (StatusCode::BAD_REQUEST, Again::Never),
@@ -153,6 +192,10 @@ impl From<NotTaken> for ApiError {
                 );
                 Self::new(StatusCode::BAD_REQUEST, "workspace_mismatch", message)
                     .with_param("x-openclaw-workspace")
+            }
+            NotTaken::OtherUser => {
+                let message = "this session ran as another Unix user: forget it, or use another";
+                Self::new(StatusCode::CONFLICT, "other_user", message).with_again(Again::Never)
             }
             NotTaken::Store => {
                 let message = "the store of conversations cannot be read";

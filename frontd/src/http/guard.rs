@@ -5,29 +5,39 @@ use std::net::SocketAddr;
 
 use http::{HeaderMap, StatusCode, header};
 
+use super::cors;
 use super::error::{Again, ApiError};
 use crate::app::App;
 use crate::principal;
 
-/// Judged once for each connection.
-///
-/// # Errors
-/// 403 unless the peer is a loopback socket of the serving user or of root.
-pub fn connection(app: &App, own: SocketAddr, peer: SocketAddr) -> Result<(), ApiError> {
-    let uid = principal::peer_uid(own, peer).unwrap_or_else(|error| {
+/// Whose loopback connection it is, by the kernel's socket tables.
+pub fn uid(own: SocketAddr, peer: SocketAddr) -> Option<u32> {
+    principal::peer_uid(own, peer).unwrap_or_else(|error| {
         tracing::error!(%error, "the kernel's socket tables");
         None
-    });
+    })
+}
+
+/// Judged once for each connection of a server for one user.
+///
+/// # Errors
+/// 403 unless the peer is a loopback socket of this user or of root.
+pub fn connection(user: u32, uid: Option<u32>) -> Result<(), ApiError> {
     match uid {
-        Some(uid) if uid == app.site.client_uid || uid == 0 => Ok(()),
+        Some(uid) if uid == user || uid == 0 => Ok(()),
         Some(_) | None => {
             tracing::warn!(?uid, "a stranger's connection was refused");
-            Err(forbidden(
-                "not_your_server",
-                "this server answers only the user who started it, and root",
-            ))
+            Err(stranger())
         }
     }
+}
+
+/// The code of a refusal that is about the peer alone.
+pub const STRANGER: &str = "not_your_server";
+
+/// 403: not one of those who are served here.
+pub fn stranger() -> ApiError {
+    forbidden(STRANGER, "this server answers only its own users")
 }
 
 /// Judged for each request: a page of another site must not reach a server on loopback, by DNS
@@ -44,13 +54,14 @@ pub fn request(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
     if !host.and_then(host_name).is_some_and(|name| allowed(app, name)) {
         return Err(forbidden("foreign_host", "this Host is not served here (see allowed_hosts)"));
     }
-    for origin in headers.get_all(header::ORIGIN) {
+    let let_in = cors::origin(&app.config().cors, headers).is_some();
+    for origin in headers.get_all(header::ORIGIN).iter().filter(|_| !let_in) {
         let name = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
         let name = name.and_then(|(_, authority)| host_name(authority));
         if !name.is_some_and(|name| allowed(app, name)) {
             return Err(forbidden(
                 "foreign_origin",
-                "pages of this Origin may not use this server (see allowed_hosts)",
+                "pages of this Origin may not use this server (see cors.allowed_origins)",
             ));
         }
     }
@@ -59,7 +70,8 @@ pub fn request(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
 
 fn allowed(app: &App, name: &str) -> bool {
     let loopback = ["localhost", "127.0.0.1", "[::1]"];
-    let mut names = loopback.into_iter().chain(app.config.allowed_hosts.iter().map(String::as_str));
+    let config = app.config();
+    let mut names = loopback.into_iter().chain(config.allowed_hosts.iter().map(String::as_str));
     names.any(|allowed| allowed.eq_ignore_ascii_case(name))
 }
 
@@ -79,6 +91,12 @@ fn host_name(authority: &str) -> Option<&str> {
     let good_port =
         port.is_empty() || (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
     (good_port && !name.is_empty()).then_some(name)
+}
+
+/// 403: known, but not for this.
+pub fn not_allowed() -> ApiError {
+    let message = "this client is known, but not for this: its token has another scope; root runs no sessions";
+    forbidden("scope", message)
 }
 
 fn forbidden(code: &'static str, message: &str) -> ApiError {

@@ -8,14 +8,16 @@ use proto::ids::{AbsolutePath, Instructions};
 use proto::limits;
 use tokio::sync::oneshot;
 
-use super::error::ApiError;
+use super::error::{Again, ApiError};
 use super::find::Found;
 use super::presence::{OnDisconnect, Presence};
-use crate::app::App;
+use super::visit;
+use crate::app::{Access, App};
 use crate::ask::{self, Ask, retry};
+use crate::client::Client;
 use crate::config::{Model, SystemText};
 use crate::identity::{self, Identity};
-use crate::principal;
+use crate::quota;
 use crate::run::{Begun, Event, Keyed, Run, RunId};
 use crate::session::actor;
 use crate::session::message::{Message, NotTaken, Submission};
@@ -39,11 +41,12 @@ const NAMES: [&str; 7] = [
 ];
 
 /// A request, read and judged as far as it can be without its session.
-pub struct Wanted<'a> {
+pub struct Wanted {
+    pub client: Arc<Client>,
     /// What the run is called if it is a new one.
     pub id: RunId,
     pub identity: Identity,
-    pub model: &'a Model,
+    pub model: Model,
     pub ask: Ask,
     pub keyed: Option<Keyed>,
     /// The session is for this request alone.
@@ -77,7 +80,12 @@ impl Entered {
 ///
 /// # Errors
 /// 400 for one that is empty, too long or not printable.
-pub fn keyed(headers: &HeaderMap, api: &str, body: &[u8]) -> Result<Option<Keyed>, ApiError> {
+pub fn keyed(
+    client: &Client,
+    headers: &HeaderMap,
+    api: &str,
+    body: &[u8],
+) -> Result<Option<Keyed>, ApiError> {
     const HEADER: &str = "idempotency-key";
     let Some(value) = headers.get(HEADER) else { return Ok(None) };
     // Whose conversation it is for counts as what it says.
@@ -86,7 +94,7 @@ pub fn keyed(headers: &HeaderMap, api: &str, body: &[u8]) -> Result<Option<Keyed
     let usable = |text: &&str| !text.is_empty() && text.len() <= KEY && !text.contains('\t');
     match value.to_str().ok().filter(usable) {
         Some(key) => Ok(Some(Keyed {
-            principal: principal::LOCAL.to_owned(),
+            principal: client.principal.to_string(),
             key: key.to_owned(),
             fingerprint: ask::fingerprint::of_parts(
                 [api.as_bytes()].into_iter().chain(named).chain([body]),
@@ -111,13 +119,14 @@ pub fn retries(headers: &HeaderMap) -> u32 {
 /// 400 for a header that is neither `true` nor `false`.
 pub fn ephemeral(
     app: &App,
+    client: &Client,
     headers: &HeaderMap,
     model: &Model,
     identity: &mut Identity,
 ) -> Result<bool, ApiError> {
     const HEADER: &str = "x-synthesis-ephemeral";
     let ephemeral = match headers.get(HEADER).map(http::HeaderValue::as_bytes) {
-        None => app.config.session.ephemeral_models.contains(&model.id),
+        None => app.config().session.ephemeral_models.contains(&model.id),
         Some(b"true") => true,
         Some(b"false") => false,
         Some(_) => {
@@ -126,14 +135,14 @@ pub fn ephemeral(
         }
     };
     if ephemeral {
-        identity.key = identity::one_off(principal::LOCAL);
+        identity.key = identity::one_off(&client.principal);
     }
     Ok(ephemeral)
 }
 
 /// The default for a request: who gave a key will come back for the answer.
 pub fn on_disconnect(app: &App, keyed: bool) -> OnDisconnect {
-    match app.config.session.on_disconnect {
+    match app.config().session.on_disconnect {
         crate::config::OnDisconnect::Cancel => OnDisconnect::Cancel,
         crate::config::OnDisconnect::Continue if keyed => OnDisconnect::Continue,
         crate::config::OnDisconnect::Continue => OnDisconnect::LeaveQueue,
@@ -146,14 +155,30 @@ pub fn on_disconnect(app: &App, keyed: bool) -> OnDisconnect {
 /// [`ApiError`] when the session does not take it, or its key belongs to another request.
 pub async fn enter(
     app: &Arc<App>,
-    wanted: Wanted<'_>,
+    wanted: Wanted,
+    on_disconnect: OnDisconnect,
+) -> Result<Entered, ApiError> {
+    let entered = find_or_begin(app, wanted, on_disconnect).await?;
+    match &entered {
+        Entered::New(presence) => visit::admitted(app, presence.run().id(), presence.run().key()),
+        Entered::Known(found) => visit::admitted(app, found.id(), found.key()),
+    }
+    Ok(entered)
+}
+
+async fn find_or_begin(
+    app: &Arc<App>,
+    wanted: Wanted,
     on_disconnect: OnDisconnect,
 ) -> Result<Entered, ApiError> {
     check_size(&wanted.ask.new.text)?;
     if let Some(found) = before(app, &wanted).await? {
         return Ok(Entered::Known(found));
     }
-    let limit = app.config.store.run_bytes();
+    if matches!(app.site.access, Access::Required) {
+        quota::runs(&app.runs, &wanted.client.principal, &app.config().principals)?;
+    }
+    let limit = app.config().store.run_bytes();
     let (key, model) = (wanted.identity.key.clone(), wanted.model.id.as_str());
     let run = Run::new(wanted.id, key, model.into(), limit);
     match app.runs.begin(&run, wanted.keyed.as_ref()) {
@@ -177,7 +202,7 @@ pub async fn enter(
 ///
 /// # Errors
 /// [`ApiError`] when the store cannot be read, or the key belongs to another request.
-pub async fn before(app: &App, wanted: &Wanted<'_>) -> Result<Option<Found>, ApiError> {
+pub async fn before(app: &App, wanted: &Wanted) -> Result<Option<Found>, ApiError> {
     if let Some(keyed) = &wanted.keyed
         && let Some((run, fingerprint)) = app.runs.keyed(keyed)
     {
@@ -219,7 +244,7 @@ fn counts(row: &RunRow) -> bool {
 
 /// The session's latest run, if this request is the same one over again: some clients repeat a
 /// request whose connection they lost, in other words.
-async fn repeated(app: &App, wanted: &Wanted<'_>) -> Result<Option<Found>, ApiError> {
+async fn repeated(app: &App, wanted: &Wanted) -> Result<Option<Found>, ApiError> {
     let key = &wanted.identity.key;
     // Most requests say that they are new: nothing is looked up for them.
     let may_repeat = wanted.retries > 0 || wanted.ask.new.again();
@@ -255,12 +280,14 @@ async fn first_words(app: &App, found: &Found) -> Option<Arc<str>> {
 async fn submit(
     app: &Arc<App>,
     presence: &mut Presence,
-    mut wanted: Wanted<'_>,
+    mut wanted: Wanted,
 ) -> Result<(), ApiError> {
+    let runner = wanted.client.runner.clone().ok_or_else(no_runner)?;
     let instructions = instructions(app, wanted.ask.instructions.take())?;
     let workspace = choose_workspace(app, &wanted.identity);
     let (taken, answer) = oneshot::channel();
     let submission = Submission {
+        runner,
         run: Arc::clone(presence.run()),
         keyed: wanted.keyed,
         ask: wanted.ask,
@@ -270,7 +297,8 @@ async fn submit(
         instructions,
         chat_id: wanted.identity.chat_id.as_str().into(),
         workspace,
-        model: app.config.claude_model_of(wanted.model).cloned(),
+        model: app.config().claude_model_of(&wanted.model).cloned(),
+        asked: visit::asked(),
         taken,
     };
     let key = &wanted.identity.key;
@@ -289,9 +317,14 @@ async fn submit(
     })
 }
 
+fn no_runner() -> ApiError {
+    let message = "this client has no Unix user that sessions could run as";
+    ApiError::new(StatusCode::FORBIDDEN, "no_session_user", message).with_again(Again::Never)
+}
+
 /// System and developer text, whole or not at all.
 fn instructions(app: &App, text: Option<String>) -> Result<Option<Instructions>, ApiError> {
-    let text = match app.config.session.system_text {
+    let text = match app.config().session.system_text {
         SystemText::Ignore => None,
         SystemText::Append => text,
     };
@@ -312,6 +345,6 @@ fn check_size(content: &str) -> Result<(), ApiError> {
 
 /// The header's folder, else the agent's; `None` leaves a known session where it lives.
 fn choose_workspace(app: &App, identity: &Identity) -> Option<AbsolutePath> {
-    let of_agent = || app.config.agents.get(identity.agent.as_ref()?);
-    identity.workspace.clone().or_else(|| of_agent().cloned())
+    let of_agent = || app.config().agents.get(identity.agent.as_ref()?).cloned();
+    identity.workspace.clone().or_else(of_agent)
 }

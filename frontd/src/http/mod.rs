@@ -2,16 +2,21 @@
 //! route, [`routes`] answer, [`error`] maps every failure to its status.
 
 pub mod body;
+pub mod busy;
+pub mod cors;
 pub mod error;
 pub mod find;
 pub mod guard;
 pub mod intake;
+pub mod peer;
 pub mod presence;
 pub mod query;
+pub mod request_id;
 pub mod router;
 pub mod routes;
 pub mod server;
 pub mod streaming;
+pub mod visit;
 
 use std::convert::Infallible;
 

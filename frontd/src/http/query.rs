@@ -31,6 +31,19 @@ impl<'a> Query<'a> {
         text.map(Some).map_err(|_| refuse(name, "is not UTF-8"))
     }
 
+    /// The value of `name` as `true` or `false`.
+    ///
+    /// # Errors
+    /// 400 for anything else.
+    pub fn flag(self, name: &str) -> Result<Option<bool>, ApiError> {
+        match self.text(name)?.as_deref() {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(_) => Err(refuse(name, "must be `true` or `false`")),
+        }
+    }
+
     /// The value of `name` as a number within `bounds`.
     ///
     /// # Errors
@@ -75,6 +88,16 @@ mod tests {
         assert_eq!(number_of("x=1&&=&after=7&z").unwrap(), Some(7));
         assert_eq!(Query("after=a%2Fb%20c").text("after").unwrap().unwrap(), "a/b c");
         assert_eq!(Query("after").text("after").unwrap().unwrap(), "");
+    }
+
+    #[test]
+    fn a_flag_is_one_of_two_words() {
+        let of = |query| Query(query).flag("all");
+        assert_eq!((of("").unwrap(), of("all=true").unwrap()), (None, Some(true)));
+        assert_eq!(of("all=false").unwrap(), Some(false));
+        for bad in ["all", "all=1", "all=TRUE", "all=true&all=true"] {
+            assert_eq!(of(bad).unwrap_err().param.as_deref(), Some("all"), "{bad}");
+        }
     }
 
     #[test]

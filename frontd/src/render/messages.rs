@@ -35,6 +35,8 @@ pub struct RunMessages {
     parts: Vec<Part>,
     work: usize,
     truncated: bool,
+    /// Its message still waits for claude.
+    waits: bool,
     outcome: Option<Outcome>,
 }
 
@@ -64,12 +66,14 @@ impl RunMessages {
             parts: Vec::new(),
             work: 0,
             truncated: false,
+            waits: true,
             outcome: None,
         }
     }
 
     pub fn event(&mut self, logged: &Logged) {
         let before = self.parts.len();
+        self.waits &= logged.event.waits();
         match &logged.event {
             Event::Started { message } => {
                 self.asked = logged.at;
@@ -162,6 +166,7 @@ impl RunMessages {
             (id, json)
         });
         let (status, error) = match &self.outcome {
+            None if self.waits => ("queued", None),
             None => ("running", None),
             Some(Outcome::Completed) => ("completed", None),
             Some(Outcome::Aborted) => ("aborted", None),

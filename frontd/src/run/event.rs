@@ -41,6 +41,17 @@ pub enum Event {
     Finished(Outcome),
 }
 
+impl Event {
+    /// Does the message still wait for claude, as far as this event tells?
+    pub fn waits(&self) -> bool {
+        matches!(
+            self,
+            Self::Started { .. }
+                | Self::Status(Status::Queued { .. } | Status::Preparing | Status::NotStored)
+        )
+    }
+}
+
 /// JSON as it was written, on one line.
 #[derive(Debug, Clone)]
 pub struct Json(Arc<RawValue>);

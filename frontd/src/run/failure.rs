@@ -23,6 +23,8 @@ impl Failure {
 pub enum FailureKind {
     /// Every process slot was busy for longer than the wait.
     NoSlot,
+    /// Likewise every one that this client may have.
+    TooManyProcesses,
     /// Starting needs something that a retry cannot mend; the code, one of [`LASTING`], says what.
     CannotStart(&'static str),
     /// The workspace is outside what policy allows.
@@ -64,8 +66,9 @@ pub const LASTING: [&str; 11] = [
     "user_not_allowed",
 ];
 
-const PASSING: [FailureKind; 12] = [
+const PASSING: [FailureKind; 13] = [
     FailureKind::NoSlot,
+    FailureKind::TooManyProcesses,
     FailureKind::WorkspaceNotAllowed,
     FailureKind::WorkspaceUnusable,
     FailureKind::StartFailed,
@@ -84,6 +87,7 @@ impl FailureKind {
     pub fn code(self) -> &'static str {
         match self {
             Self::NoSlot => "no_slot",
+            Self::TooManyProcesses => "too_many_processes",
             Self::CannotStart(code) => code,
             Self::WorkspaceNotAllowed => "workspace_not_allowed",
             Self::WorkspaceUnusable => "workspace_unusable",

@@ -4,7 +4,7 @@
 //! What is committed need not stay in memory: a reader that is far behind goes on from the store.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -35,6 +35,8 @@ pub struct Run {
     log: Mutex<Log>,
     appended: Arc<Notify>,
     readers: AtomicUsize,
+    /// claude was given the message.
+    pushed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -90,6 +92,7 @@ impl Run {
             log: Mutex::new(log),
             appended: Arc::default(),
             readers: AtomicUsize::new(0),
+            pushed: AtomicBool::new(false),
         })
     }
 
@@ -121,6 +124,14 @@ impl Run {
 
     pub fn model(&self) -> &Arc<str> {
         &self.model
+    }
+
+    pub fn is_pushed(&self) -> bool {
+        self.pushed.load(Ordering::Relaxed)
+    }
+
+    pub fn set_pushed(&self, pushed: bool) {
+        self.pushed.store(pushed, Ordering::Relaxed);
     }
 
     /// Milliseconds since 1970.
@@ -229,6 +240,11 @@ impl Run {
     /// Completes when events became visible after this call.
     pub fn changed(&self) -> OwnedNotified {
         Arc::clone(&self.appended).notified_owned()
+    }
+
+    /// Readers now.
+    pub fn readers(&self) -> usize {
+        self.readers.load(Ordering::Relaxed)
     }
 
     /// Counts one more reader; `None` when there are `most` already.

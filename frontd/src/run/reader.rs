@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::event::{Event, Logged, Status};
 use super::id::RunId;
 use super::log::{Look, Run, Seat};
+use crate::shares::Share;
 use crate::store::{RunRow, StoreError, StoreHandle};
 
 /// Reads a run's events one after the other.
@@ -21,7 +20,7 @@ pub struct Reader {
     /// What stands in for the events that the store did not take.
     epilogue: Vec<Arc<Logged>>,
     /// Among the readers of runs that are over.
-    seat: Option<OwnedSemaphorePermit>,
+    seat: Option<Share>,
 }
 
 #[derive(Debug)]
@@ -68,7 +67,7 @@ impl Reader {
 
     /// Gives the seat back with the reader.
     #[must_use]
-    pub fn with_seat(mut self, seat: OwnedSemaphorePermit) -> Self {
+    pub fn with_seat(mut self, seat: Share) -> Self {
         self.seat = Some(seat);
         self
     }

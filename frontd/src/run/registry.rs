@@ -1,6 +1,6 @@
 //! The runs that are under way, by id and by the key that a client gave.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::id::RunId;
@@ -87,6 +87,34 @@ impl Runs {
             .collect();
         runs.sort_by_key(|run| run.created());
         runs
+    }
+
+    /// How many runs the principal has under way, and how many of them claude has not been given.
+    pub fn count_of(&self, principal: &str) -> (usize, usize) {
+        let inner = self.lock();
+        let own = inner.active.values().filter(|(run, _)| run.key().is_of(principal));
+        own.fold((0, 0), |(all, waiting), (run, _)| {
+            (all + 1, waiting + usize::from(!run.is_pushed()))
+        })
+    }
+
+    /// How many are under way, and how many of them claude has not been given.
+    pub fn tally(&self) -> (usize, usize) {
+        let inner = self.lock();
+        let waiting = inner.active.values().filter(|(run, _)| !run.is_pushed()).count();
+        (inner.active.len(), waiting)
+    }
+
+    /// The sessions that have runs under way.
+    pub fn keys(&self) -> HashSet<SessionKey> {
+        self.lock().active.values().map(|(run, _)| run.key().clone()).collect()
+    }
+
+    /// How many runs are under way, and how many readers those and the unstored ones have.
+    pub fn count(&self) -> (usize, usize) {
+        let inner = self.lock();
+        let runs = inner.active.values().map(|(run, _)| run).chain(&inner.unstored);
+        (inner.active.len(), runs.map(|run| run.readers()).sum())
     }
 
     /// The run is over, committed or not.

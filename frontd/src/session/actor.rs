@@ -2,6 +2,7 @@
 //! the session's process. Nothing else touches them.
 
 mod act;
+mod books;
 mod effects;
 mod restore;
 mod submit;
@@ -23,6 +24,7 @@ use super::recall;
 use crate::alarm::Alarm;
 use crate::app::App;
 use crate::ask::Said;
+use crate::client::Runner;
 use crate::identity::SessionKey;
 use crate::run::{Event, Failure, FailureKind, Outcome, RunId};
 use crate::spawner::Started;
@@ -47,11 +49,12 @@ pub fn start(app: Arc<App>, key: SessionKey) -> mpsc::Sender<Message> {
 
 fn new(app: Arc<App>, key: SessionKey) -> (Actor, mpsc::Receiver<Message>) {
     let (sender, inbox) = mpsc::channel(INBOX);
+    let config = app.config();
     let limits = Limits {
-        queue: app.config.limits.queue_per_session,
-        start: app.config.limits.start_timeout(),
-        idle: app.config.limits.idle(),
-        hooks: app.config.session.hooks,
+        queue: config.limits.queue_per_session,
+        start: config.limits.start_timeout(),
+        idle: config.limits.idle(),
+        hooks: config.session.hooks,
     };
     let actor = Actor {
         app,
@@ -64,6 +67,7 @@ fn new(app: Arc<App>, key: SessionKey) -> (Actor, mpsc::Receiver<Message>) {
         unused: false,
         model: None,
         instructions: None,
+        runner: None,
         process: None,
         slot: None,
         runs: HashMap::new(),
@@ -71,9 +75,11 @@ fn new(app: Arc<App>, key: SessionKey) -> (Actor, mpsc::Receiver<Message>) {
         effects: Effects::default(),
         room: Arc::new(Semaphore::new(OUTSTANDING)),
         discard: None,
+        halt: false,
         idle: false,
         early_exit: None,
         alarm: Alarm::default(),
+        books: books::OfSession::default(),
     };
     (actor, inbox)
 }
@@ -94,6 +100,7 @@ struct Actor {
     /// As the latest message asked.
     model: Option<ModelName>,
     instructions: Option<Instructions>,
+    runner: Option<Arc<Runner>>,
     process: Option<Process>,
     slot: Option<Slot>,
     runs: HashMap<RunId, Active>,
@@ -103,11 +110,14 @@ struct Actor {
     room: Arc<Semaphore>,
     /// The session is to be forgotten once its process is gone, and who waits for that.
     discard: Option<Vec<oneshot::Sender<()>>>,
+    /// A process that is being started is not wanted any more.
+    halt: bool,
     /// What the pool was told.
     idle: bool,
     /// Of a process whose start is not known yet.
     early_exit: Option<(SessionId, ExitCause)>,
     alarm: Alarm,
+    books: books::OfSession,
 }
 
 impl Actor {
@@ -140,13 +150,16 @@ impl Actor {
                 {
                     terminal.stop_answering();
                 }
+                if let Input::Abort(run) = &input {
+                    self.note_abort(*run);
+                }
                 self.step(input);
             }
-            Message::Slot(Some(slot)) => {
+            Message::Slot(Ok(slot)) => {
                 self.slot = Some(slot);
                 self.step(Input::SlotGranted);
             }
-            Message::Slot(None) => self.step(Input::SlotDenied),
+            Message::Slot(Err(why)) => self.step(Input::SlotDenied(why)),
             Message::Spawned { process, result } => self.spawned(process, result).await,
             Message::Adopted { process, leader } => self.adopted(process, leader),
             Message::Exited { process, cause } => self.exited(process, cause).await,
@@ -154,6 +167,13 @@ impl Actor {
             Message::Disconnected { process, number } => self.disconnected(process, number),
             Message::Attach { process, link, taken } => self.attach(process, link, taken).await,
             Message::Unstored(run) => self.unstored(run),
+            Message::Stop => {
+                self.halt = true;
+                for run in self.runs.keys() {
+                    self.note_abort(*run);
+                }
+                self.step(Input::Discard);
+            }
             Message::Discard(done) => {
                 self.discard.get_or_insert_default().push(done);
                 self.step(Input::Discard);
@@ -175,10 +195,12 @@ impl Actor {
             self.forget();
         }
         self.effects.flush(&self.app, &self.room);
-        if self.discard.is_some() && self.machine.is_idle() {
+        if (self.discard.is_some() || self.halt) && self.machine.is_idle() {
+            self.halt = false;
             return self.step(Input::Evict);
         }
         self.tell_pool(now);
+        self.note_state();
     }
 
     /// Nothing of the session is kept.
@@ -213,6 +235,7 @@ impl Actor {
     async fn spawned(&mut self, id: SessionId, result: Result<Started, (RefusalCode, String)>) {
         let said = match result {
             Ok(started) => {
+                self.note_started();
                 let resumed = started.resumed;
                 tracing::info!(session = %id, pid = started.pid, resumed, "started");
                 match self.open_terminal(&id, started.leader) {
@@ -253,6 +276,7 @@ impl Actor {
             self.app.spawner.signal(id.clone(), Signal::Kill);
             tracing::error!(%error, session = %id, "terminal");
         }
+        self.note_adopted(&id);
         self.step(Input::Of(id, FromProcess::Adopted));
         if let Some(terminal) = self.process.as_mut().and_then(|process| process.terminal.as_mut())
         {
@@ -296,6 +320,7 @@ impl Actor {
             self.early_exit = Some((id, cause));
             return;
         }
+        self.note_exit(&id, cause);
         let screen = match &mut self.process {
             Some(Process { id: own, terminal: Some(terminal), .. }) if *own == id => {
                 terminal.last_words().await

@@ -225,6 +225,11 @@ impl Directory {
         lock(&self.doors).values().cloned().collect()
     }
 
+    /// Does a process run as this uid?
+    pub fn has_process_of(&self, uid: u32) -> bool {
+        lock(&self.doors).values().any(|door| door.uid == uid)
+    }
+
     /// Channels that are connected now.
     pub fn connections(&self) -> usize {
         lock(&self.doors).values().filter(|door| door.lock_occupant().is_some()).count()

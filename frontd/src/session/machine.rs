@@ -26,6 +26,7 @@ use adopt::Adoption;
 pub use adopt::Left;
 
 use super::diagnosis;
+use super::pool::NoSlot;
 use super::turn::{Pending, Phase, Work};
 use crate::run::{Event, Outcome, RunId, Status};
 
@@ -58,7 +59,7 @@ pub enum Input {
     Leave(RunId),
     Abort(RunId),
     SlotGranted,
-    SlotDenied,
+    SlotDenied(NoSlot),
     /// A first-version channel attached itself to a session without a process.
     Attached(SessionId),
     Of(SessionId, FromProcess),
@@ -218,6 +219,11 @@ impl Machine {
         matches!(self.state, State::Cold) && self.queue.is_empty()
     }
 
+    /// Shall the hooks of its processes report?
+    pub fn has_hooks(&self) -> bool {
+        self.limits.hooks
+    }
+
     /// May a first-version channel attach?
     pub fn accepts_attachment(&self) -> bool {
         !self.owned && matches!(self.state, State::Cold)
@@ -307,7 +313,7 @@ impl Machine {
             }
             Input::Abort(run) => self.abort(run, now, out),
             Input::SlotGranted => self.slot_granted(out),
-            Input::SlotDenied => self.slot_denied(out),
+            Input::SlotDenied(why) => self.slot_denied(why, out),
             Input::Attached(process) => {
                 if self.accepts_attachment() {
                     self.attached = true;

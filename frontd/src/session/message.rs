@@ -8,16 +8,18 @@ use proto::spawn::{ExitCause, RefusalCode};
 use tokio::sync::oneshot;
 
 use super::machine::Input;
-use super::pool::Slot;
+use super::pool::{NoSlot, Slot};
 use super::process::Link;
 use crate::ask::Ask;
+use crate::client::Runner;
+use crate::http::visit::Asked;
 use crate::run::{Keyed, Run, RunId};
 use crate::spawner::Started;
 
 pub enum Message {
     Submit(Box<Submission>),
     Input(Input),
-    Slot(Option<Slot>),
+    Slot(Result<Slot, NoSlot>),
     Spawned {
         process: SessionId,
         result: Result<Started, (RefusalCode, String)>,
@@ -48,6 +50,8 @@ pub enum Message {
     },
     /// The beginning of this run could not be stored.
     Unstored(RunId),
+    /// Every run of the session is aborted and its process ends; the conversation stays.
+    Stop,
     /// The session is to be forgotten; the answer comes when it is.
     Discard(oneshot::Sender<()>),
     /// The server stops and with it every session: every run ends now.
@@ -58,6 +62,8 @@ pub enum Message {
 
 /// One message of a person, for the queue.
 pub struct Submission {
+    /// As whom its process runs, if one is started for it.
+    pub runner: Arc<Runner>,
     pub run: Arc<Run>,
     /// The client can ask for this run again: it must not begin twice, whatever happens.
     pub keyed: Option<Keyed>,
@@ -76,6 +82,7 @@ pub struct Submission {
     pub workspace: Option<AbsolutePath>,
     /// For the next process, if there is none; a change takes effect then.
     pub model: Option<ModelName>,
+    pub asked: Asked,
     pub taken: oneshot::Sender<Result<(), NotTaken>>,
 }
 
@@ -84,6 +91,8 @@ pub enum NotTaken {
     QueueFull,
     /// The conversation lives elsewhere.
     OtherWorkspace(AbsolutePath),
+    /// The conversation's processes ran as another Unix user.
+    OtherUser,
     /// The store cannot be read.
     Store,
     /// The store takes nothing: what would come of the run could not be kept.

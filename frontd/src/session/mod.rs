@@ -8,6 +8,7 @@ pub mod diagnosis;
 pub mod directory;
 pub mod machine;
 pub mod message;
+pub mod places;
 pub mod pool;
 pub mod process;
 pub mod recall;

@@ -1,10 +1,12 @@
 //! What frontd holds of one running claude: its terminal, its channel's link, and the frames that
 //! still have to reach it.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use proto::bridge::{FileRef, FromFrontd, Meta};
 use proto::ids::SessionId;
 use tokio::sync::Notify;
@@ -37,16 +39,23 @@ impl Link {
     /// Returns when the channel's process is gone (and claude's own exit had its chance), or when
     /// it had the time to come back.
     pub async fn await_death(&self) {
-        let entry = format!("/proc/{}", self.pid);
         let end = tokio::time::Instant::now() + RECONNECT_WITHIN;
         while tokio::time::Instant::now() < end {
-            if !Path::new(&entry).exists() {
+            if !lives(self.pid) {
                 tokio::time::sleep(EXIT_FIRST).await;
                 return;
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
+}
+
+/// Is there such a process? Asked of the kernel, not of /proc, where a confined frontd sees nobody
+/// else's: another user's answers EPERM (kill(2)).
+fn lives(pid: u32) -> bool {
+    // 0 and what is negative name groups of processes.
+    let one = i32::try_from(pid).ok().filter(|pid| *pid > 0);
+    one.is_some_and(|pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH))
 }
 
 pub struct Process {
@@ -113,6 +122,18 @@ fn timestamp() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_of_another_user_lives_and_one_that_was_waited_for_does_not() {
+        assert!(lives(1));
+        assert!(lives(std::process::id()));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        for gone in [pid, 0, u32::MAX] {
+            assert!(!lives(gone));
+        }
+    }
 
     #[test]
     fn a_link_that_takes_nothing_is_closed_and_still_known() {

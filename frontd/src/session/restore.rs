@@ -97,7 +97,7 @@ pub async fn all(app: &Arc<App>) -> Result<(), StoreError> {
 
 /// The run as it stands in its log; `Err` for one that cannot be gone on with.
 async fn open(app: &Arc<App>, row: RunRow) -> Result<OpenRun, Arc<Run>> {
-    let limit = app.config.store.run_bytes();
+    let limit = app.config().store.run_bytes();
     let bytes = usize::try_from(row.bytes).unwrap_or(usize::MAX);
     let (id, key, model) = (row.id, row.key.clone(), row.model.as_str().into());
     let run = Run::again(id, key, model, row.created, limit, row.last_seq, bytes);

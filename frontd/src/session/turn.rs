@@ -6,6 +6,7 @@ use proto::ids::{AbsolutePath, Instructions, MessageId, ModelName};
 use serde::{Deserialize, Serialize};
 
 use super::testimony::Displayed;
+use crate::client::Runner;
 use crate::run::{FileNote, RunId};
 
 /// What is said to claude, and how. Stored with its run until that is over, so that another
@@ -33,6 +34,8 @@ pub struct Prompt {
     pub instructions: Option<Instructions>,
     /// Where the conversation lives, if this message begins it.
     pub workspace: AbsolutePath,
+    /// As whom that process runs.
+    pub runner: Arc<Runner>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proto::ids::SessionId;
@@ -32,7 +33,28 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(25);
 pub struct Connection {
     requests: mpsc::Receiver<Request>,
     connected: watch::Sender<bool>,
+    connects: Arc<AtomicU64>,
     directory: Arc<Directory>,
+    /// The latest connection came so far that it served.
+    was_up: bool,
+}
+
+/// Which troubles were told since the latest connection that served. A spawnd that another frontd
+/// has closes in more than one way.
+#[derive(Debug, Default)]
+struct Told(BTreeSet<String>);
+
+/// Kinds of trouble in one stretch; there are far fewer.
+const TROUBLES: usize = 16;
+
+impl Told {
+    /// Shall it be told? `was_up`: it ended a connection that served.
+    fn is_news(&mut self, was_up: bool, error: String) -> bool {
+        if was_up {
+            self.0.clear();
+        }
+        self.0.len() < TROUBLES && self.0.insert(error)
+    }
 }
 
 /// Sessions that are to be adopted or ended, and were not yet: spawnd was still starting them.
@@ -42,9 +64,10 @@ impl Connection {
     pub(super) fn new(
         requests: mpsc::Receiver<Request>,
         connected: watch::Sender<bool>,
+        connects: Arc<AtomicU64>,
         directory: Arc<Directory>,
     ) -> Self {
-        Self { requests, connected, directory }
+        Self { requests, connected, connects, directory, was_up: false }
     }
 
     /// Serves until spawnd is gone for good: the dev pair at the first loss, a path never.
@@ -52,17 +75,16 @@ impl Connection {
         match address {
             Address::Connected(socket) => self.until_lost(&socket).await,
             Address::Path(path) => {
-                let mut told = String::new();
+                let mut told = Told::default();
                 loop {
                     let error = match UnixSeqpacket::connect(&path).await {
                         Ok(socket) => self.until_lost(&socket).await,
                         Err(error) => Error::Connect(error),
                     };
-                    // Tried again five times a second, told when it is another than before.
-                    let said = chain(&error).to_string();
-                    if said != told {
-                        tracing::warn!(error = %said, path = %path.display(), "spawnd");
-                        told = said;
+                    // Tried again five times a second, told when something has changed.
+                    if told.is_news(std::mem::take(&mut self.was_up), chain(&error)) {
+                        let error = chain(&error);
+                        tracing::warn!(%error, path = %path.display(), "spawnd is away");
                     }
                     tokio::time::sleep(RETRY).await;
                 }
@@ -86,7 +108,10 @@ impl Connection {
         let mut link = Link::new(socket);
         link.greet().await?;
         let mut unsettled = self.compare(&mut link).await?;
+        self.connects.fetch_add(1, Ordering::Relaxed);
         self.connected.send_replace(true);
+        self.was_up = true;
+        tracing::info!("connected to spawnd");
         let mut buffer = vec![0; limits::SPAWN_PACKET + 1];
         let mut look = Instant::now() + SETTLE_EVERY;
         loop {
@@ -106,7 +131,7 @@ impl Connection {
                         }
                         FromSpawnd::Event(event) => {
                             if let Some(forget) = self.unread(&event) {
-                                link.ask(Request { call: forget, answer: None }).await?;
+                                link.ask(Request { call: forget, socket: None, answer: None }).await?;
                             }
                             self.pass_on(event).await;
                         }
@@ -229,7 +254,13 @@ impl Connection {
                     self.tell(&session, Message::Exited { process, cause }).await;
                 }
             }
-            (Answer::Adopted { .. } | Answer::Started { .. } | Answer::Sessions { .. }, _) => {
+            (
+                Answer::Verified { .. }
+                | Answer::Adopted { .. }
+                | Answer::Started { .. }
+                | Answer::Sessions { .. },
+                _,
+            ) => {
                 tracing::warn!(%session, "spawnd gave another answer than asked for");
                 unsettled.remove(&session);
             }
@@ -266,5 +297,24 @@ impl Connection {
             // An actor that is gone has no use for it.
             let _ = door.inbox.send(message).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_told_when_it_changes_and_after_a_connection_again() {
+        let mut told = Told::default();
+        let mut news = |was_up, error: &str| told.is_news(was_up, error.to_owned());
+        assert!(news(false, "refused") && !news(false, "refused"));
+        assert!(news(false, "in use") && news(false, "closed"));
+        for _ in 0..10 {
+            assert!(!news(false, "in use") && !news(false, "closed"), "by turns");
+        }
+        assert!(news(true, "closed") && !news(false, "closed") && news(false, "refused"));
+        let kinds = (0..100).filter(|n| news(false, &n.to_string())).count();
+        assert!(kinds < TROUBLES, "{kinds}");
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::io::IoSliceMut;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 
 use proto::ids::SessionId;
 use proto::limits;
@@ -13,9 +14,10 @@ use proto::spawn::{
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_seqpacket::UnixSeqpacket;
-use tokio_seqpacket::ancillary::OwnedAncillaryMessage;
+use tokio_seqpacket::ancillary::{AncillaryMessageWriter, OwnedAncillaryMessage};
 
 use super::{Answered, Error, Request};
+use crate::foreign::Socket;
 
 /// Room for one SCM_RIGHTS with one descriptor, and for a second that must not be there.
 const ANCILLARY: usize = 64;
@@ -56,7 +58,7 @@ impl<'a> Link<'a> {
         call: Call,
         events: &mut Vec<Event>,
     ) -> Result<Answered, Error> {
-        let asked = self.write_request(call).await?;
+        let asked = self.write_request(call, None).await?;
         let mut buffer = vec![0; limits::SPAWN_PACKET + 1];
         loop {
             let (said, leader) = receive(self.socket, &mut buffer).await?;
@@ -87,7 +89,8 @@ impl<'a> Link<'a> {
                         return Ok(all);
                     }
                 }
-                Answer::Started { .. }
+                Answer::Verified { .. }
+                | Answer::Started { .. }
                 | Answer::Adopted { .. }
                 | Answer::Done {}
                 | Answer::Refused { .. } => return Err(Error::OutOfTurn),
@@ -101,7 +104,7 @@ impl<'a> Link<'a> {
             // Whoever asked has given up while the request waited.
             return Ok(());
         }
-        let id = self.write_request(request.call).await?;
+        let id = self.write_request(request.call, request.socket).await?;
         if let Some(answer) = request.answer {
             self.pending.insert(id, Waiting::Caller(answer));
         }
@@ -110,7 +113,7 @@ impl<'a> Link<'a> {
 
     /// Writes a request of the connection's own; [`answered`](Self::answered) gives the answer back.
     pub(super) async fn settle(&mut self, session: &SessionId, call: Call) -> Result<(), Error> {
-        let id = self.write_request(call).await?;
+        let id = self.write_request(call, None).await?;
         self.pending.insert(id, Waiting::Settling(session.clone()));
         Ok(())
     }
@@ -126,22 +129,39 @@ impl<'a> Link<'a> {
             Some(Waiting::Caller(caller)) => {
                 // Nobody waits for this process any more: it must not live on unknown.
                 if let Err((Answer::Started { session, .. }, _)) = caller.send(answered) {
-                    self.write_request(Call::Signal { session, signal: Signal::Kill }).await?;
+                    let kill = Call::Signal { session, signal: Signal::Kill };
+                    self.write_request(kill, None).await?;
                 }
             }
             None => {
-                if let Answer::Refused { code, message } = answered.0 {
-                    tracing::debug!(?code, message, "spawnd refused");
+                // Of a signal or a forgotten exit. That its session is gone already is no news.
+                if let Answer::Refused { code, message } = answered.0
+                    && code != RefusalCode::NoSession
+                {
+                    tracing::warn!(?code, message, "spawnd refused");
                 }
             }
         }
         Ok(None)
     }
 
-    async fn write_request(&mut self, call: Call) -> Result<u64, Error> {
+    async fn write_request(
+        &mut self,
+        call: Call,
+        socket: Option<Arc<Socket>>,
+    ) -> Result<u64, Error> {
         let id = self.next_id;
         self.next_id += 1;
-        self.write(&FromFrontd::Request { id, call }).await?;
+        let request = FromFrontd::Request { id, call };
+        let Some(socket) = socket else {
+            self.write(&request).await?;
+            return Ok(id);
+        };
+        let mut space = [0; ANCILLARY];
+        let mut ancillary = AncillaryMessageWriter::new(&mut space);
+        let sockets = [socket.as_fd()];
+        ancillary.add_fds(&sockets).map_err(|_| Error::OutOfTurn)?;
+        self.socket.send_with_ancillary(&encode(&request), &mut ancillary).await?;
         Ok(id)
     }
 

@@ -8,7 +8,7 @@ use proto::limits;
 use proto::spawn::{
     Event, ExitCause, FromFrontd, FromSpawnd, Listed, ListedState, Usage, decode, encode,
 };
-use tokio_seqpacket::ancillary::AncillaryMessageWriter;
+use tokio_seqpacket::ancillary::{AncillaryMessageWriter, OwnedAncillaryMessage};
 
 use super::*;
 use crate::identity::{SessionKey, of_first_version};
@@ -242,4 +242,50 @@ async fn a_spawn_whose_answer_was_lost_is_ended_and_one_that_is_served_is_left_a
     stage.answer(id, Answer::Done {}).await;
     let Message::Exited { cause, .. } = stage.heard().await else { panic!("no exit") };
     assert_eq!(cause, ExitCause::Oom {});
+}
+
+/// The next packet, and the descriptors that came with it.
+async fn read_all(spawnd: &UnixSeqpacket) -> (FromFrontd, Vec<OwnedFd>) {
+    let (mut buffer, mut space) = (vec![0; limits::SPAWN_PACKET], [0; 64]);
+    let mut parts = [std::io::IoSliceMut::new(&mut buffer)];
+    let received = spawnd.recv_vectored_with_ancillary(&mut parts, &mut space);
+    let (info, ancillary) = tokio::time::timeout(PATIENCE, received).await.unwrap().unwrap();
+    let fds = ancillary.into_messages().flat_map(|message| match message {
+        OwnedAncillaryMessage::FileDescriptors(fds) => fds.collect(),
+        _ => Vec::new(),
+    });
+    let (length, fds) = (info.bytes_read(), fds.collect());
+    (decode(&buffer[..length]).unwrap(), fds)
+}
+
+#[tokio::test]
+async fn a_peer_is_verified_by_its_own_socket_and_a_token_by_its_text() {
+    let stage = Stage::new(|_| Vec::new()).await;
+    let (client, accepted) = std::os::unix::net::UnixStream::pair().unwrap();
+    let accepted = Arc::new(crate::foreign::Socket::new(accepted).unwrap());
+    let token = proto::ids::TokenText::new("syn-x".to_owned()).unwrap();
+    for (credential, socket) in
+        [(Credential::Peer {}, Some(accepted)), (Credential::Token { token }, None)]
+    {
+        let spawner = stage.spawner.clone();
+        let (asked, came) = (credential.clone(), usize::from(socket.is_some()));
+        let asking = tokio::spawn(async move { spawner.verify(asked, socket).await });
+        let (packet, mut fds) = read_all(&stage.spawnd).await;
+        let FromFrontd::Request { id, call } = packet else { panic!("a second hello") };
+        assert!(call == Call::Verify { credential });
+        assert_eq!(fds.len(), came);
+        if let Some(fd) = fds.pop() {
+            std::io::Write::write_all(&mut &client, b"x").unwrap();
+            let mut byte = [0];
+            let mut copy = std::os::unix::net::UnixStream::from(fd);
+            std::io::Read::read_exact(&mut copy, &mut byte).unwrap();
+            assert_eq!(&byte, b"x");
+        }
+        let (who, grant) = (Who::Peer { uid: 7 }, Grant::new("g".to_owned()).unwrap());
+        let verified = Answer::Verified { who: who.clone(), grant: grant.clone() };
+        stage.answer(id, verified).await;
+        assert_eq!(asking.await.unwrap(), Ok((who, grant)));
+    }
+    // Neither leaves this process.
+    assert!(stage.spawner.verify(Credential::Peer {}, None).await.is_err());
 }

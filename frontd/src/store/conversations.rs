@@ -91,15 +91,16 @@ const SESSION: &str = "SELECT session_key, conversation, workspace, unix_user, c
             ORDER BY number DESC LIMIT 1), 0))
     FROM conversations c";
 
-/// The sessions of `principal` whose key comes after `after`, in the order of their keys.
+/// The sessions of `principal`, or of everybody, whose key comes after `after`, in the order of their
+/// keys.
 pub(super) fn sessions(
     connection: &Connection,
-    principal: &str,
+    principal: Option<&str>,
     after: Option<&str>,
     limit: usize,
 ) -> rusqlite::Result<Vec<SessionRow>> {
     // A principal's keys stand together: all begin with its name, as long as it says.
-    let own = SessionKey::prefix(principal);
+    let own = principal.map(SessionKey::prefix).unwrap_or_default();
     // The greatest text that begins so: keys are ASCII.
     let end = format!("{own}\u{10ffff}");
     let sql = format!(
@@ -110,6 +111,12 @@ pub(super) fn sessions(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let found = statement.query_map(params![own, after.unwrap_or(""), end, limit], of_row)?;
     found.collect()
+}
+
+/// All of them, and the principals that have some.
+pub(super) fn count(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
+    let sql = "SELECT count(*), count(DISTINCT principal) FROM conversations";
+    connection.prepare_cached(sql)?.query_row([], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))
 }
 
 /// The session with this key.

@@ -22,7 +22,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use proto::ids::{AbsolutePath, ConversationId, UnixUser};
@@ -85,6 +85,7 @@ struct Shared {
     failing: AtomicBool,
     corrupt: AtomicBool,
     durability: Durability,
+    keep: Mutex<Keep>,
 }
 
 impl StoreHandle {
@@ -99,11 +100,11 @@ impl StoreHandle {
             let (path, aside) = (path.display(), aside.display());
             tracing::error!(%path, %aside, "the store was corrupt and is set aside; conversations begin anew");
         }
-        let shared = Arc::new(Shared::new(path));
+        let shared = Arc::new(Shared::new(path, keep));
         let (batches, queue) = mpsc::channel();
         let (reader, jobs) = Reader::new(Arc::clone(&shared));
         let open::Files { writer, reader: reading, checkpointer, log } = opened.files;
-        let writer = Writer::new(writer, Arc::clone(&shared), keep);
+        let writer = Writer::new(writer, Arc::clone(&shared));
         let durability = shared.durability.clone();
         let mut inner =
             Inner { shared, batches: Some(batches), reader: Some(reader), threads: Vec::new() };
@@ -137,6 +138,17 @@ impl StoreHandle {
         self.0.shared.pending.load(Ordering::Relaxed)
     }
 
+    /// The database and its log on disk.
+    pub fn bytes(&self) -> u64 {
+        let database = self.0.shared.path.as_os_str();
+        let size = |suffix: &str| {
+            let mut path = database.to_owned();
+            path.push(suffix);
+            std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+        };
+        size("") + size("-wal")
+    }
+
     /// Writes `changes`. Once this has returned, they survive any end of this process.
     ///
     /// # Errors
@@ -146,6 +158,11 @@ impl StoreHandle {
         let done: Done = Box::new(move |result| drop(sender.send(result)));
         self.write(Batch { changes, done: Some(done) });
         verdict.await.unwrap_or_else(|_| Err(Arc::new(StoreError::Stopped)))
+    }
+
+    /// Keeps as much from now on.
+    pub fn set_keep(&self, keep: Keep) {
+        *self.0.shared.keep.lock().unwrap_or_else(PoisonError::into_inner) = keep;
     }
 
     /// Did the last commit fail for want of a disk that takes it? Cleared by the next that
@@ -209,17 +226,23 @@ impl StoreHandle {
         self.read("list processes", conversations::processes).await
     }
 
-    /// In the order of their keys; with `after`, those whose key comes later than this text.
+    /// A principal's, or everybody's, in the order of their keys; with `after`, those whose key comes
+    /// later than this text.
     pub async fn sessions(
         &self,
-        principal: String,
+        principal: Option<String>,
         after: Option<String>,
         limit: usize,
     ) -> Result<Vec<SessionRow>, StoreError> {
         self.read("list sessions", move |db| {
-            conversations::sessions(db, &principal, after.as_deref(), limit)
+            conversations::sessions(db, principal.as_deref(), after.as_deref(), limit)
         })
         .await
+    }
+
+    /// How many sessions there are, and how many principals have some.
+    pub async fn count(&self) -> Result<(u64, u64), StoreError> {
+        self.read("count sessions", conversations::count).await
     }
 
     /// The session with this key.
@@ -242,14 +265,19 @@ impl StoreHandle {
 }
 
 impl Shared {
-    fn new(path: &Path) -> Self {
+    fn new(path: &Path, keep: Keep) -> Self {
         Self {
             path: path.to_owned(),
             pending: AtomicUsize::new(0),
             failing: AtomicBool::new(false),
             corrupt: AtomicBool::new(false),
             durability: Durability::default(),
+            keep: Mutex::new(keep),
         }
+    }
+
+    fn keep(&self) -> Keep {
+        *self.keep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_corrupt(&self) -> bool {

@@ -11,7 +11,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::change::{Batch, Change, Done};
 use super::ledger::Ledger;
-use super::retention::{self, Keep};
+use super::retention;
 use super::{Shared, StoreError, runs};
 use crate::run::{Outcome, RunId};
 
@@ -33,7 +33,6 @@ const RETENTION: Duration = Duration::from_secs(60);
 pub(super) struct Writer {
     connection: Connection,
     shared: Arc<Shared>,
-    keep: Keep,
     ledger: Ledger,
     /// Runs of which an event could not be stored: nothing of what follows it is.
     broken: HashMap<RunId, Broken>,
@@ -49,8 +48,8 @@ struct Broken {
 type Verdict = Result<(), Arc<StoreError>>;
 
 impl Writer {
-    pub(super) fn new(connection: Connection, shared: Arc<Shared>, keep: Keep) -> Self {
-        Self { connection, shared, keep, ledger: Ledger::default(), broken: HashMap::new() }
+    pub(super) fn new(connection: Connection, shared: Arc<Shared>) -> Self {
+        Self { connection, shared, ledger: Ledger::default(), broken: HashMap::new() }
     }
 
     /// Until the other end of `batches` is gone and everything is written.
@@ -217,7 +216,7 @@ impl Writer {
         if self.shared.is_corrupt() {
             return false;
         }
-        match retention::step(&mut self.connection, &self.keep, now) {
+        match retention::step(&mut self.connection, &self.shared.keep(), now) {
             Ok(did) => {
                 if did {
                     self.shared.committed(PAGES);

@@ -1,10 +1,10 @@
-//! One entry: its kind, its fields, and its two forms (the journal's native protocol, JSON).
+//! One entry: its kind and its fields.
 
 use proto::ids::{AbsolutePath, ConversationId, SessionId, UnixUser};
+use proto::journal::{self, Field};
 use proto::spawn::{ExitCause, Usage};
 
-/// Longer values are cut: a path of 4,096 bytes, each escaped, would otherwise be the largest.
-const LONGEST: usize = 8192;
+use crate::policy::Proved;
 
 /// What is recorded; each has a MESSAGE_ID of its own for `journalctl MESSAGE_ID=` and the
 /// catalog.
@@ -19,6 +19,8 @@ pub enum Kind {
     /// claude was executed.
     Started,
     Refused,
+    /// A credential proved nobody. Strangers cause these at will: counted apart from refused starts.
+    Denied,
     /// Entries of one peer that were counted instead of written.
     Counted,
     Signal,
@@ -31,12 +33,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Hello,
         Self::Goodbye,
         Self::Spawn,
         Self::Started,
         Self::Refused,
+        Self::Denied,
         Self::Counted,
         Self::Signal,
         Self::Ready,
@@ -52,6 +55,7 @@ impl Kind {
             Self::Spawn => "d259f11a18624920b82257e0f376a4d0",
             Self::Started => "d97c119b6c2744e186a6e82fd1c80f04",
             Self::Refused => "df4128cf0f2547458da881ded27ea161",
+            Self::Denied => "9b92b00702be426b8b8eba0751fe6101",
             Self::Counted => "17588316393841d6b5de4e6b6b011df6",
             Self::Signal => "f07d02c52b7849eea26782ae35a961f6",
             Self::Ready => "99f9698544fe41b0a295d36fe82bee67",
@@ -70,6 +74,7 @@ impl Kind {
             | Self::Goodbye
             | Self::Spawn
             | Self::Refused
+            | Self::Denied
             | Self::Counted
             | Self::Signal
             | Self::Ready
@@ -78,10 +83,26 @@ impl Kind {
         }
     }
 
+    /// By whose word: the kernel names uids and pids and counts what was used; the rest is what spawnd
+    /// judged or did.
+    fn witness(self) -> &'static str {
+        match self {
+            Self::Hello | Self::Started | Self::Ready | Self::Exit => "kernel",
+            Self::Goodbye
+            | Self::Spawn
+            | Self::Refused
+            | Self::Denied
+            | Self::Counted
+            | Self::Signal
+            | Self::Adopted
+            | Self::Lost => "spawnd",
+        }
+    }
+
     /// syslog's levels: what an administrator should see is a warning.
     fn priority(self) -> &'static str {
         match self {
-            Self::Refused | Self::Counted | Self::Lost => "4",
+            Self::Refused | Self::Denied | Self::Counted | Self::Lost => "4",
             Self::Spawn | Self::Started | Self::Exit => "5",
             Self::Hello | Self::Goodbye | Self::Signal | Self::Ready | Self::Adopted => "6",
         }
@@ -90,7 +111,7 @@ impl Kind {
 
 pub struct Entry {
     pub(super) kind: Kind,
-    fields: Vec<(&'static str, String)>,
+    fields: Vec<Field>,
 }
 
 /// Microseconds since 1970, as journald has them.
@@ -106,6 +127,7 @@ impl Entry {
             ("MESSAGE", message.into()),
             ("MESSAGE_ID", kind.message_id().to_owned()),
             ("SYNTHESIS_KIND", format!("{kind:?}").to_lowercase()),
+            ("SYNTHESIS_WITNESS", kind.witness().to_owned()),
             ("PRIORITY", kind.priority().to_owned()),
             ("SYSLOG_IDENTIFIER", "synthesis-spawnd".to_owned()),
         ];
@@ -151,6 +173,21 @@ impl Entry {
         entry
     }
 
+    /// How the person behind it is known.
+    #[must_use]
+    pub fn proved(self, proved: &Proved) -> Self {
+        match proved {
+            Proved::Not => self.with("SYNTHESIS_PROOF", "none"),
+            Proved::Peer(principal) => {
+                self.with("SYNTHESIS_PROOF", "peer").with("SYNTHESIS_PRINCIPAL", principal)
+            }
+            Proved::Token { id, principal } => {
+                let entry = self.with("SYNTHESIS_PROOF", "token");
+                entry.with("SYNTHESIS_PRINCIPAL", principal).with("SYNTHESIS_TOKEN", id)
+            }
+        }
+    }
+
     #[must_use]
     pub fn peer(self, uid: u32) -> Self {
         self.with("SYNTHESIS_PEER_UID", uid)
@@ -169,43 +206,21 @@ impl Entry {
             .with("SYNTHESIS_MAX_RSS_KIB", usage.max_rss_kib)
     }
 
-    /// A field with what may come from outside: control characters, escape sequences and the
-    /// invisible are escaped, the too long is cut.
+    /// A field with what may come from outside.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl std::fmt::Display) -> Self {
-        let value = value.to_string();
-        // As Rust writes a string literal, but for quotes, which harm nobody.
-        let mut escaped = String::with_capacity(value.len());
-        for c in value.chars() {
-            match c {
-                '"' | '\'' => escaped.push(c),
-                other => escaped.extend(other.escape_debug()),
-            }
-        }
-        if escaped.len() > LONGEST {
-            let end = escaped.floor_char_boundary(LONGEST);
-            escaped.truncate(end);
-            escaped.push('…');
-        }
-        self.fields.push((name, escaped));
+        self.fields.push((name, journal::escaped(value)));
         self
     }
 
-    /// systemd's native journal protocol. No value holds a line feed: `MESSAGE` is our own words,
-    /// the others are escaped.
-    pub(super) fn journal(&self) -> Vec<u8> {
-        let lines = self.fields.iter().map(|(name, value)| format!("{name}={value}\n"));
-        lines.collect::<String>().into_bytes()
+    /// For the journal's socket.
+    pub(super) fn native(&self) -> Vec<u8> {
+        journal::native(&self.fields)
     }
 
-    /// One line of JSON with the same names, and the time, which the journal adds by itself.
+    /// For a file or a pipe.
     pub(super) fn json(&self) -> Vec<u8> {
-        let mut object: serde_json::Map<String, serde_json::Value> =
-            self.fields.iter().map(|(n, v)| ((*n).to_owned(), v.as_str().into())).collect();
-        object.insert("__REALTIME_TIMESTAMP".to_owned(), now().to_string().into());
-        let mut line = serde_json::Value::Object(object).to_string().into_bytes();
-        line.push(b'\n');
-        line
+        journal::json_line(&self.fields, now())
     }
 }
 
@@ -214,23 +229,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_from_outside_cannot_add_a_field_or_a_line() {
-        let hostile = "x\nSYNTHESIS_USER=root\n\x1b[2J\u{202e}\0\u{85}é\"";
-        let entry = Entry::new(Kind::Refused, "refused").reason(hostile);
-        let journal = String::from_utf8(entry.journal()).unwrap();
-        assert_eq!(journal.lines().count(), 6);
-        assert!(!journal.contains('\u{1b}') && !journal.contains('\u{202e}'));
-        assert!(journal.contains(r"SYNTHESIS_REASON=x\nSYNTHESIS_USER=root\n\u{1b}[2J"));
-        assert!(journal.contains('é'));
-        let json: serde_json::Value = serde_json::from_slice(&entry.json()).unwrap();
-        assert!(json.get("SYNTHESIS_USER").is_none());
-        assert_eq!(entry.json().iter().filter(|b| **b == b'\n').count(), 1);
-    }
-
-    #[test]
-    fn an_endless_value_is_cut() {
-        let entry = Entry::new(Kind::Refused, "r").reason("\u{1b}".repeat(LONGEST));
-        assert!(entry.journal().len() < 2 * LONGEST + 400);
+    fn a_reason_is_one_field_and_ends_the_message() {
+        let entry = Entry::new(Kind::Refused, "refused").reason("x\nSYNTHESIS_USER=root\n\x1b[2J");
+        let journal = String::from_utf8(entry.native()).unwrap();
+        assert_eq!(journal.lines().count(), 7);
+        assert!(journal.starts_with(r"MESSAGE=refused: x\nSYNTHESIS_USER=root\n\u{1b}[2J"));
+        assert!(journal.contains("\nSYNTHESIS_REASON=x\\n"));
     }
 
     #[test]

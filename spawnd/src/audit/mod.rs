@@ -46,6 +46,13 @@ impl Audit {
         Self { sink, demand, throttle, waiting, room, again_at: None, lost: 0 }
     }
 
+    /// From now on, as with [`new`](Self::new).
+    pub fn adapt(&mut self, demand: Demand, per_second: u64, sessions: usize) {
+        let twice = 2 * sessions;
+        self.throttle.adapt(per_second, u64::try_from(twice).unwrap_or(u64::MAX));
+        (self.demand, self.room) = (demand, WAITING + twice);
+    }
+
     /// Writes an entry, now or, when the journal does not take it, as soon as it does.
     pub fn write(&mut self, entry: &Entry, now: Instant) {
         let room = if entry.kind.is_of_a_process() { self.room } else { WAITING };

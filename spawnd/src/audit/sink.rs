@@ -49,7 +49,7 @@ impl Sink {
 
     pub(super) fn encode(&self, entry: &Entry) -> Vec<u8> {
         match self {
-            Self::Journal { .. } => entry.journal(),
+            Self::Journal { .. } => entry.native(),
             Self::Stream { .. } => entry.json(),
         }
     }

@@ -34,6 +34,10 @@ impl Throttle {
         Self { per_second, burst: burst.max(per_second), places: HashMap::new() }
     }
 
+    pub(super) fn adapt(&mut self, per_second: u64, burst: u64) {
+        (self.per_second, self.burst) = (per_second, burst.max(per_second));
+    }
+
     /// Shall this one be written? Else it is counted.
     pub(super) fn admits(&mut self, peer: u32, kind: Kind, now: Instant) -> bool {
         let known = self.places.contains_key(&(peer, kind)) || self.places.len() < PEERS;

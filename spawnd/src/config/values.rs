@@ -89,7 +89,7 @@ macro_rules! checked_text {
     ($(#[$doc:meta])* $name:ident, $rule:literal, $check:expr) => {
         $(#[$doc])*
         // No Debug: a value may be a secret.
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
         #[serde(try_from = "String")]
         pub struct $name(pub String);
 
@@ -107,7 +107,7 @@ macro_rules! checked_text {
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
 pub struct Root {
-    /// An absolute path that may hold `{home}`, at its start, and `{user}`.
+    /// An absolute path that may hold `{home}` or `{workspace}`, at its start, and `{user}`.
     pub named: String,
     /// Where that led at start, if nothing was to be replaced; launch follows no symlink.
     pub real: Option<AbsolutePath>,
@@ -116,16 +116,24 @@ pub struct Root {
 impl TryFrom<String> for Root {
     type Error = &'static str;
     fn try_from(named: String) -> Result<Self, Self::Error> {
-        let rest = named.strip_prefix("{home}").unwrap_or(&named).replace("{user}", "u");
-        let whole = if named.starts_with("{home}") { format!("/h{rest}") } else { rest.clone() };
+        let below = Self::STARTS.iter().find_map(|start| named.strip_prefix(start));
+        let rest = below.unwrap_or(&named).replace("{user}", "u");
+        let whole = if below.is_some() { format!("/h{rest}") } else { rest.clone() };
         let fits = (rest.is_empty() || rest.starts_with('/'))
             && !rest.contains(['{', '}'])
             && AbsolutePath::new(whole).is_ok();
         match fits {
             true => Ok(Self { named, real: None }),
-            false => Err("must be an absolute path, or one with {home} at its start or {user}"),
+            false => Err(
+                "must be an absolute path, or one with {home} or {workspace} at its start or {user}",
+            ),
         }
     }
+}
+
+impl Root {
+    /// The account's home, and the folder that spawnd makes for its user to work in.
+    pub const STARTS: [&str; 2] = ["{home}", "{workspace}"];
 }
 
 checked_text!(
@@ -246,8 +254,29 @@ mod tests {
     #[test]
     fn a_root_is_a_path_with_known_words_in_their_places() {
         holds::<Root>(
-            &["{home}", "{home}/x", "/srv/{user}", "/srv/a{user}b", "/"],
-            &["", "x", "{home}x", "/x/{home}", "{user}", "/{uid}", "/a/../b", "/a/", "{home}/"],
+            &[
+                "{home}",
+                "{home}/x",
+                "{workspace}",
+                "{workspace}/{user}",
+                "/srv/{user}",
+                "/srv/a{user}b",
+                "/",
+            ],
+            &[
+                "",
+                "x",
+                "{home}x",
+                "/x/{home}",
+                "/{workspace}",
+                "{home}{workspace}",
+                "{workspace}x",
+                "{user}",
+                "/{uid}",
+                "/a/../b",
+                "/a/",
+                "{home}/",
+            ],
         );
     }
 

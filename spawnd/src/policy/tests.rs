@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{Source, parse};
 use proto::ids::{ConversationId, Instructions, ModelName, Secret, SessionId};
-use proto::spawn::{PermissionMode, RefusalCode, TerminalSize};
+use proto::spawn::{PermissionMode, Proof, RefusalCode, TerminalSize};
 
 pub(crate) fn path(text: &str) -> AbsolutePath {
     AbsolutePath::new(text).unwrap()
@@ -37,7 +37,7 @@ hidden = ["/srv/secret"]
 "#;
 
 fn policy() -> Policy {
-    crate::settle::policy(parse(FILE, Source::File).unwrap(), None).unwrap()
+    crate::settle::policy(parse(FILE, Source::File).unwrap(), 999, None).unwrap()
 }
 
 pub(crate) fn request() -> Spawn {
@@ -45,7 +45,7 @@ pub(crate) fn request() -> Spawn {
         session: SessionId::random(),
         conversation: ConversationId("6f2b0f8e-58a5-4f4e-9c42-0b8a3a1f8a11".parse().unwrap()),
         user: user("al"),
-        proof: Proof::Peer,
+        proof: Proof::None,
         workspace: path("/srv/al/x"),
         permission_mode: PermissionMode::AcceptEdits,
         model: None,
@@ -81,6 +81,18 @@ fn facts() -> Facts {
         folder: path("/run/s/x"),
         drop_root: true,
         today: 20_000,
+    }
+}
+
+fn token(name: &str, principal: &str) -> crate::token::Token {
+    crate::token::Token {
+        id: proto::ids::TokenId::new("t1").unwrap(),
+        user: user(name),
+        principal: proto::ids::PrincipalName::new(principal).unwrap(),
+        scopes: vec![proto::spawn::Scope::Chat],
+        sha256: "0".repeat(64).try_into().unwrap(),
+        created: 0,
+        expires: None,
     }
 }
 
@@ -124,7 +136,7 @@ fn code(change: impl FnOnce(&mut Case)) -> RefusalCode {
 
 #[test]
 fn what_policy_allows_becomes_a_plan() {
-    let Judgement { plan, scope, private_home } = verdict(|_| {}).ok().unwrap();
+    let Judgement { plan, scope, private_home, .. } = verdict(|_| {}).ok().unwrap();
     assert_eq!((plan.identity.uid, plan.identity.gid), (1001, 1001));
     assert!(plan.identity.drop_root && plan.identity.groups.is_empty() && private_home);
     assert_eq!(plan.identity.shell, "/bin/zsh");
@@ -275,15 +287,65 @@ fn only_what_needs_a_look_up_gets_one() {
 }
 
 #[test]
-fn a_proof_is_the_users_own_or_none() {
-    for evidence in [Evidence::None, Evidence::Peer(1002), Evidence::Peer(0), Evidence::Unfit("x")]
-    {
-        assert_eq!(code(|c| c.facts.evidence = evidence), RefusalCode::NotProved);
-        plan(|c| {
+fn a_proof_is_of_the_kind_that_policy_wants_and_the_users_own() {
+    use Demanded::{None as Nothing, Peer, Token, TokenOrPeer};
+    let own = || Evidence::Token(Box::new(token("al", "al")));
+    let foreign = || Evidence::Token(Box::new(token("bo", "al")));
+    let peer = |proved: &Proved| matches!(proved, Proved::Peer(al) if al.as_str() == "al");
+    let token = |proved: &Proved| {
+        matches!(proved, Proved::Token { id, principal }
+            if id.as_str() == "t1" && principal.as_str() == "al")
+    };
+    let unproved = |proved: &Proved| *proved == Proved::Not;
+    type Wanted<'a> = Option<&'a dyn Fn(&Proved) -> bool>;
+    let table: [(Demanded, Evidence, Wanted<'_>); 20] = [
+        (TokenOrPeer, Evidence::Peer(1001), Some(&peer)),
+        (TokenOrPeer, own(), Some(&token)),
+        (TokenOrPeer, Evidence::Peer(1002), None),
+        (TokenOrPeer, Evidence::Peer(0), None),
+        (TokenOrPeer, foreign(), None),
+        (TokenOrPeer, Evidence::Unfit("x"), None),
+        (TokenOrPeer, Evidence::None, None),
+        (Token, own(), Some(&token)),
+        (Token, Evidence::Peer(1001), None),
+        (Token, foreign(), None),
+        (Token, Evidence::None, None),
+        (Peer, Evidence::Peer(1001), Some(&peer)),
+        (Peer, own(), None),
+        (Peer, Evidence::Peer(0), None),
+        (Peer, Evidence::None, None),
+        (Nothing, Evidence::Peer(1001), Some(&peer)),
+        (Nothing, own(), Some(&token)),
+        // Recorded as what they are.
+        (Nothing, Evidence::Peer(1002), Some(&unproved)),
+        (Nothing, Evidence::Unfit("x"), Some(&unproved)),
+        (Nothing, Evidence::None, Some(&unproved)),
+    ];
+    for (demanded, evidence, wanted) in table {
+        let what = format!("{demanded:?} {evidence:?}");
+        let judged = verdict(|c| {
             c.facts.evidence = evidence;
-            c.rule().proof = Proof::None;
+            c.rule().proof = demanded;
         });
+        match (judged, wanted) {
+            (Ok(judgement), Some(is_it)) => assert!(is_it(&judgement.proved), "{what}"),
+            (Err(refusal), None) => assert_eq!(refusal.code(), RefusalCode::NotProved, "{what}"),
+            (judged, _) => panic!("{what}: {:?}", judged.err()),
+        }
     }
+}
+
+#[test]
+fn a_user_is_no_other_principals_unless_policy_shares_them() {
+    let team = || Evidence::Token(Box::new(token("al", "team")));
+    assert_eq!(code(|c| c.facts.evidence = team()), RefusalCode::NotProved);
+    let judged = verdict(|c| {
+        c.facts.evidence = team();
+        c.rule().shared = true;
+    });
+    let principal = proto::ids::PrincipalName::new("team").unwrap();
+    let wanted = Proved::Token { id: proto::ids::TokenId::new("t1").unwrap(), principal };
+    assert_eq!(judged.unwrap().proved, wanted);
 }
 
 #[test]
@@ -321,5 +383,35 @@ fn a_root_behind_a_symlink_is_replaced_by_where_it_leads() {
         });
         assert_eq!(plan.workspace, path(real));
         assert_eq!(plan.workspace_root, path("/usr/home/al"));
+    }
+}
+
+#[test]
+fn a_token_is_refused_where_no_look_up_could_let_it_start_anything() {
+    type Change<'a> = &'a dyn Fn(&mut Policy);
+    let no_groups = |policy: &mut Policy| {
+        policy.config.users.allow.retain(|rule| rule.name.is_some());
+    };
+    let of_al = |change: fn(&mut Rule)| {
+        move |policy: &mut Policy| {
+            let named = |rule: &&mut Rule| rule.name == Some(user("al"));
+            policy.config.users.allow.iter_mut().filter(named).for_each(change);
+        }
+    };
+    let peer = of_al(|rule| rule.proof = Demanded::Peer);
+    let shared = of_al(|rule| rule.shared = true);
+    for (name, principal, change, good) in [
+        ("al", "al", &no_groups as Change<'_>, true),
+        ("al", "al", &peer, false),
+        ("al", "team", &no_groups, false),
+        ("al", "team", &shared, true),
+        // Perhaps a member of a group of policy's.
+        ("who", "who", &|_: &mut Policy| (), true),
+        ("who", "who", &no_groups, false),
+    ] {
+        let mut policy = policy();
+        change(&mut policy);
+        let judged = policy.admits(&token(name, principal));
+        assert_eq!(judged.is_ok(), good, "{name} {principal}: {judged:?}");
     }
 }

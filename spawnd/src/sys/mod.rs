@@ -6,6 +6,7 @@ pub mod exec;
 pub mod message;
 pub mod mount;
 pub mod pidfd;
+pub mod schedule;
 pub mod shadow;
 pub mod signals;
 pub mod socket;

@@ -432,7 +432,8 @@ impl Client {
     pub(crate) fn list(&mut self) -> Vec<Listed> {
         match self.call(Call::List { after: None }).0 {
             Answer::Sessions { sessions, more: false } => sessions,
-            other @ (Answer::Started { .. }
+            other @ (Answer::Verified { .. }
+            | Answer::Started { .. }
             | Answer::Adopted { .. }
             | Answer::Sessions { .. }
             | Answer::Done {}

@@ -117,6 +117,7 @@ const checks = {
       one.chat.completions.create(ask("hello")),
     );
     assert.equal(error.code, "foreign_origin");
+    assert.match(error.requestID, /^req_[0-9a-f]{32}$/);
     assert.equal(requests, 1);
     assert.equal(error.headers.get("x-should-retry"), "false");
   },

@@ -54,6 +54,7 @@ def whole():
     equal(answer.choices[0].message.role, "assistant")
     equal(answer.choices[0].message.content, "echo: first")
     equal(answer.choices[0].finish_reason, "stop")
+    equal(answer._request_id[:4], "req_")
     usage = answer.usage
     equal(usage.total_tokens, usage.prompt_tokens + usage.completion_tokens)
     # The conversation as clients keep it: all of it, every time.
@@ -113,6 +114,7 @@ def refused():
     create = client("refused", Origin="http://elsewhere.example").chat.completions.create
     error = raised(openai.PermissionDeniedError, lambda: create(**ask("hello")))
     equal(error.code, "foreign_origin")
+    equal(error.request_id, error.response.headers["x-request-id"])
     equal(len(requests), 1)
     equal(error.response.headers["x-should-retry"], "false")
 

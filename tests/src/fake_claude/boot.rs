@@ -41,8 +41,10 @@ impl Claude {
             Conversation::New(_) => "startup",
             Conversation::Resumed(_) => "resume",
         };
-        let body = json!({"source": source, "model": self.arguments.model});
-        self.hook("SessionStart", None, None, &body);
+        if self.conf.start_hook {
+            let body = json!({"source": source, "model": self.arguments.model});
+            self.hook("SessionStart", None, None, &body);
+        }
         self.connect()?;
         self.register()?;
         self.reads_terminal = !self.conf.ignores_terminal;

@@ -44,6 +44,9 @@ pub(super) struct Conf {
     pub(super) ignores_sigterm: bool,
     /// False: run no hooks, as with `disableAllHooks` in the user's settings.
     pub(super) hooks: bool,
+    /// Run the hook `SessionStart`. It comes before the channel is there, and waits for it in vain
+    /// for as long as a hook may.
+    pub(super) start_hook: bool,
     /// Draw nothing on the terminal during turns (bench).
     pub(super) quiet: bool,
     /// Keep a transcript (bench: false).
@@ -88,6 +91,7 @@ impl Default for Conf {
             print_mib: 0,
             ignores_sigterm: false,
             hooks: true,
+            start_hook: true,
             quiet: false,
             transcript: true,
             state_file: true,

@@ -10,7 +10,10 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+
+use super::caller::Caller;
 
 /// Longer than anything a test waits for; a hang fails instead of blocking the suite.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -20,6 +23,8 @@ pub struct Client {
     pub address: SocketAddr,
     /// Sent with every request.
     pub headers: Vec<(String, String)>,
+    /// Over a Unix socket instead, as this user.
+    pub caller: Option<Caller>,
 }
 
 /// A whole response.
@@ -167,7 +172,7 @@ impl Stream {
 
 impl Client {
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, headers: Vec::new() }
+        Self { address, headers: Vec::new(), caller: None }
     }
 
     /// The same client with one more header.
@@ -176,6 +181,12 @@ impl Client {
         let mut client = self.clone();
         client.headers.push((name.to_owned(), value.to_owned()));
         client
+    }
+
+    /// The same client, by a Unix socket as somebody.
+    #[must_use]
+    pub fn calling(&self, caller: Caller) -> Self {
+        Self { caller: Some(caller), ..self.clone() }
     }
 
     /// A client whose requests all belong to one session.
@@ -259,8 +270,23 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> anyhow::Result<Response<Incoming>> {
-        let stream = TcpStream::connect(self.address).await?;
-        stream.set_nodelay(true)?;
+        match &self.caller {
+            Some(caller) => self.send(caller.connect()?, method, path, body).await,
+            None => {
+                let stream = TcpStream::connect(self.address).await?;
+                stream.set_nodelay(true)?;
+                self.send(stream, method, path, body).await
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        method: &str,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<Response<Incoming>> {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);

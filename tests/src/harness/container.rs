@@ -15,6 +15,15 @@ pub struct Container {
     leader: u32,
 }
 
+/// Which control groups its systemd sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Groups {
+    /// What this machine has.
+    Usual,
+    /// Version 2 alone. Where this machine's controllers are of version 1, nothing enforces limits.
+    Unified,
+}
+
 impl Container {
     /// Can there be one here? If not, says why.
     pub fn is_possible() -> bool {
@@ -31,10 +40,22 @@ impl Container {
     /// # Panics
     /// When it does not come up.
     pub fn boot(stage: &Path) -> Self {
+        Self::boot_on(Groups::Usual, stage)
+    }
+
+    /// # Panics
+    /// When it does not come up.
+    pub fn boot_on(groups: Groups, stage: &Path) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("syn-{}-{number}", std::process::id()));
-        let booted = Command::new(SCRIPT).arg("up").arg(&folder).arg(stage).status();
+        let mut up = Command::new(SCRIPT);
+        up.arg("up").arg(&folder).arg(stage);
+        match groups {
+            Groups::Usual => up.env_remove("CG"),
+            Groups::Unified => up.env("CG", "unified"),
+        };
+        let booted = up.status();
         assert!(booted.expect("container.sh").success(), "no container");
         let leader = std::fs::read_to_string(folder.join("leader")).expect("leader");
         let leader = leader.trim().parse().expect("a pid");
@@ -70,6 +91,28 @@ impl Container {
         let output = self.run(command);
         assert!(output.status.success(), "{command:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// As an account of the container, with its groups.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    pub fn run_as(&self, user: &str, command: &[&str]) -> Output {
+        self.run(&[&Self::becoming(user)[..], command].concat())
+    }
+
+    fn becoming(user: &str) -> [&str; 4] {
+        ["runuser", "-u", user, "--"]
+    }
+
+    /// As [`Self::start`], as an account of the container; what it prints is for the caller.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    pub fn start_as(&self, user: &str, command: &[&str]) -> Child {
+        let mut command = self.command(&[&Self::becoming(user)[..], command].concat());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("container.sh")
     }
 
     /// Runs on while the test does.

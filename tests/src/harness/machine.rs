@@ -5,23 +5,25 @@
 use std::fs;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use proto::ids::{SessionId, UnixUser};
 use proto::spawn::{Answer, Call, Event, PermissionMode, Proof, Spawn, TerminalSize};
 
-use super::binary;
 use super::container::Container;
+use super::installed;
 use super::seqpacket::{Client, Started, readable};
 use super::spawnd::{PATIENCE, absolute, conversation, until};
 
-const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/container");
+const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/container/spawnd.toml");
 pub const SERVICE: &str = "synthesis-spawnd.service";
 const SOCKET: &str = "/run/synthesis/spawnd.sock";
 pub const USER: &str = "synthesis-claude";
 pub const UID: &str = "4242";
+/// Of frontd's account, which the socket belongs to.
+const SYNTHESIS: u32 = 4241;
 
 /// A machine on which spawnd is installed.
 pub struct Machine {
@@ -152,29 +154,22 @@ pub fn put(stage: &Path, from: &Path, to: &str, mode: u32) {
     fs::set_permissions(&to, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// What `make install` will lay out.
+/// The real installation, with a policy of its own, whose one user is made here too.
 fn install(stage: &Path) {
-    let put = |from: PathBuf, to: &str, mode: u32| put(stage, &from, to, mode);
-    for program in ["spawnd", "launch"] {
-        put(binary(program), &format!("usr/libexec/synthesis/{program}"), 0o755);
-    }
-    for unit in ["synthesis-spawnd.service", "synthesis-spawnd.socket", "synthesis-sessions.slice"]
-    {
-        put(Path::new(UNITS).join(unit), &format!("etc/systemd/system/{unit}"), 0o644);
-    }
-    put(Path::new(UNITS).join("spawnd.toml"), "etc/synthesis/spawnd.toml", 0o644);
-    let sockets = stage.join("etc/systemd/system/sockets.target.wants");
-    fs::create_dir_all(&sockets).unwrap();
-    let socket = "synthesis-spawnd.socket";
-    std::os::unix::fs::symlink(format!("../{socket}"), sockets.join(socket)).unwrap();
-
-    for (file, line) in [
-        ("passwd", format!("{USER}:x:{UID}:{UID}::/srv/work:/bin/sh\n")),
-        ("group", format!("{USER}:x:{UID}:\n")),
+    installed::lay_out(stage);
+    put(stage, Path::new(POLICY), "etc/synthesis/spawnd.toml", 0o644);
+    installed::enable(stage, &["synthesis-spawnd.socket", "synthesis-frontd.socket"]);
+    // As systemd-sysusers and an administrator would.
+    let own = format!("synthesis:x:{SYNTHESIS}:");
+    let user = format!("{USER}:x:{UID}:");
+    let passwd = format!("{own}{SYNTHESIS}::/:/usr/sbin/nologin\n{user}{UID}::/srv/work:/bin/sh\n");
+    for (file, lines) in [
+        ("passwd", passwd),
+        ("group", format!("{own}\n{user}\nsynthesis-users:x:4243:\n")),
         ("shadow", format!("{USER}:*:19000:0:99999:7:::\n")),
     ] {
         let mut text = fs::read_to_string(format!("/etc/{file}")).unwrap();
-        text.push_str(&line);
+        text.push_str(&lines);
         let path = stage.join("etc").join(file);
         fs::write(&path, text).unwrap();
         let mode = if file == "shadow" { 0o600 } else { 0o644 };

@@ -1,11 +1,14 @@
 //! Starts the real daemons for a test and talks to them as a client does. Everything a server
 //! leaves behind is in its folder, which goes with it.
 
+pub mod caller;
 pub mod client;
 pub mod container;
+pub mod installed;
 pub mod machine;
 pub mod place;
 pub mod processes;
+pub mod required;
 pub mod seqpacket;
 pub mod server;
 pub mod spawnd;
@@ -13,7 +16,9 @@ pub mod two_daemons;
 
 use std::path::PathBuf;
 
+pub use caller::Caller;
 pub use client::{Client, Reply, Stream};
+pub use required::Required;
 pub use server::{Options, Server};
 pub use two_daemons::{TwoDaemons, Wanted};
 

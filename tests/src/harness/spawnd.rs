@@ -108,17 +108,20 @@ impl Daemon {
         let config = place.path.join("spawnd.toml");
         file(&config, &compose(&place, &settings), 0, 0o600);
         let config = fs::File::open(config).expect("configuration");
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", START, "sh"])
-            .arg(binary("spawnd"))
-            .arg(place.socket())
-            .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .stdin(config)
-            .stderr(stderr);
-        let process = command.spawn().expect("spawnd");
+        let process = begin(&place, config, stderr);
         Self { process, place, users: settings.users }
+    }
+
+    /// Ends the daemon and starts another in its place.
+    ///
+    /// # Panics
+    /// When either fails.
+    pub fn restart(&mut self) {
+        self.signal(Signal::SIGTERM);
+        self.process.wait().expect("a child of ours");
+        let config = fs::File::open(self.place.path.join("spawnd.toml")).expect("configuration");
+        let log = fs::OpenOptions::new().append(true).open(self.place.path.join("log"));
+        self.process = begin(&self.place, config, log.expect("log"));
     }
 
     pub fn user(&self, name: &str) -> &User {
@@ -232,6 +235,13 @@ impl Drop for Daemon {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn begin(place: &Place, config: fs::File, stderr: impl Into<Stdio>) -> Child {
+    let mut command = Command::new("sh");
+    command.args(["-c", START, "sh"]).arg(binary("spawnd")).arg(place.socket()).env_clear();
+    command.env("PATH", "/usr/local/bin:/usr/bin:/bin").stdin(config).stderr(stderr);
+    command.spawn().expect("spawnd")
 }
 
 /// The configuration comes on standard input; the shell makes a descriptor 3 of it, so that no

@@ -86,7 +86,7 @@ impl TwoDaemons {
         }
         let config = folder.path().join("config");
         std::fs::create_dir_all(&config)?;
-        std::fs::write(config.join("frontd.toml"), &wanted.config)?;
+        std::fs::write(config.join("frontd.toml"), without_grace(&wanted.config))?;
         let policy = folder.path().join("spawnd.toml");
         std::fs::write(&policy, compose(&state, &user, frontd, wanted))?;
         std::fs::set_permissions(&policy, std::fs::Permissions::from_mode(0o600))?;
@@ -169,9 +169,33 @@ impl TwoDaemons {
     }
 
     async fn end_frontd(&mut self, signal: Signal) -> std::process::ExitStatus {
+        self.signal_frontd(signal);
+        self.frontd_ends().await
+    }
+
+    /// Replaces frontd.toml and has frontd read it.
+    ///
+    /// # Panics
+    /// When it cannot be written, or there is no frontd.
+    pub fn reload(&self, config: &str) {
+        let file = self.path("config").join("frontd.toml");
+        std::fs::write(file, config).expect("frontd.toml");
+        self.signal_frontd(Signal::SIGHUP);
+    }
+
+    /// # Panics
+    /// When there is no frontd.
+    pub fn signal_frontd(&self, signal: Signal) {
+        let pid = self.frontd_pid().and_then(|pid| i32::try_from(pid).ok());
+        kill(Pid::from_raw(pid.expect("there is a frontd")), signal).expect("frontd runs");
+    }
+
+    /// Waits for the end of a frontd that was asked to.
+    ///
+    /// # Panics
+    /// When it does not end, or there is none.
+    pub async fn frontd_ends(&mut self) -> std::process::ExitStatus {
         let mut child = self.frontd.take().expect("there is a frontd");
-        let pid = i32::try_from(child.id().expect("not waited for")).expect("a pid");
-        kill(Pid::from_raw(pid), signal).expect("frontd runs");
         let ended = tokio::time::timeout(WITHIN, child.wait()).await;
         ended.unwrap_or_else(|_| panic!("it does not end: {}", self.log())).expect("wait")
     }
@@ -236,6 +260,18 @@ fn accounts() -> anyhow::Result<(User, Uid)> {
         }
     }
     bail!("nobody is missing")
+}
+
+/// A stop waits for nobody, unless the test is about that.
+fn without_grace(config: &str) -> String {
+    let none = "[limits]\nstop_grace_seconds = 0\n";
+    if config.contains("stop_grace_seconds") {
+        config.to_owned()
+    } else if config.contains("[limits]\n") {
+        config.replacen("[limits]\n", none, 1)
+    } else {
+        format!("{config}\n{none}")
+    }
 }
 
 fn compose(state: &Path, user: &User, frontd: Uid, wanted: Wanted) -> String {

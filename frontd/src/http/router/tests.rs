@@ -44,6 +44,11 @@ fn every_operation_says_what_it_takes_and_what_it_answers() {
         let answers = says["responses"].as_object().unwrap();
         assert!(answers.keys().any(|status| status.starts_with('2')), "{place}");
         assert!(answers.contains_key("403"), "{place}: anyone may be a stranger");
+        let known = says["security"].is_null();
+        assert!(answers.contains_key("503"), "{place}: the server may be stopping");
+        for status in ["401", "429"] {
+            assert_eq!(answers.contains_key(status), known, "{place}: {status}");
+        }
         let parameters = says["parameters"].as_array().cloned().unwrap_or_default();
         let resolved: Vec<&Value> = parameters.iter().map(|one| resolve(&document, one)).collect();
         let of_path: Vec<&Value> = resolved.iter().copied().filter(|p| p["in"] == "path").collect();
@@ -71,10 +76,80 @@ fn every_reference_leads_somewhere_and_every_component_is_used() {
         assert!(document.pointer(target).is_some(), "{reference}");
     }
     for (kind, components) in document["components"].as_object().unwrap() {
+        // These are named, not referred to.
+        if kind == "securitySchemes" {
+            continue;
+        }
         for name in components.as_object().unwrap().keys() {
             let reference = format!("#/components/{kind}/{name}");
             assert!(found.contains(&reference), "{reference} is not used");
         }
+    }
+}
+
+/// A name that stands twice would hide the one before it.
+#[test]
+fn no_name_stands_twice_in_one_object() {
+    let Names(doubled) = serde_json::from_slice(routes::ops::OPENAPI).unwrap();
+    assert_eq!(doubled, Vec::<String>::new());
+}
+
+/// Names that stand twice in an object, anywhere within.
+#[derive(Default)]
+struct Names(Vec<String>);
+
+impl<'de> serde::Deserialize<'de> for Names {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Within)
+    }
+}
+
+struct Within;
+
+impl<'de> serde::de::Visitor<'de> for Within {
+    type Value = Names;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
+        let (mut names, mut doubled) = (BTreeSet::new(), Vec::new());
+        while let Some((name, Names(within))) = map.next_entry::<String, Names>()? {
+            doubled.extend(within);
+            if !names.insert(name.clone()) {
+                doubled.push(name);
+            }
+        }
+        Ok(Names(doubled))
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Names, A::Error> {
+        let mut doubled = Vec::new();
+        while let Some(Names(within)) = seq.next_element()? {
+            doubled.extend(within);
+        }
+        Ok(Names(doubled))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Names, E> {
+        Ok(Names::default())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Names, E> {
+        Ok(Names::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Names, E> {
+        Ok(Names::default())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Names, E> {
+        Ok(Names::default())
+    }
+
+    fn visit_unit<E>(self) -> Result<Names, E> {
+        Ok(Names::default())
     }
 }
 

@@ -10,13 +10,13 @@ use hyper::body::Incoming;
 
 use crate::app::App;
 use crate::ask;
+use crate::client::Client;
 use crate::config::Model;
 use crate::http::error::ApiError;
 use crate::http::intake::{self, Wanted};
 use crate::http::presence::OnDisconnect;
 use crate::http::{Response, body, json_bytes, streaming};
 use crate::identity::{self, BodyHints};
-use crate::principal;
 use crate::render::chat::{self as render, ChatHead, ChatStream};
 use crate::render::sse;
 use crate::run::{Event, Failure, FailureKind, Logged, Outcome, Reader, RunId, Status};
@@ -32,21 +32,23 @@ const HEAD_WITHIN: Duration = Duration::from_secs(2);
 /// [`ApiError`] with the status that the cause deserves.
 pub async fn completions(
     app: &Arc<App>,
+    client: &Arc<Client>,
     headers: &HeaderMap,
     body: Incoming,
 ) -> Result<Response, ApiError> {
-    let (bytes, room) = body::read(app, headers, body).await?;
-    let keyed = intake::keyed(headers, "chat.completions", &bytes)?;
+    let (bytes, room) = body::read(app, client, headers, body).await?;
+    let keyed = intake::keyed(client, headers, "chat.completions", &bytes)?;
     let ask = body::parse(bytes, ask::chat::parse).await?;
     let model = choose_model(app, ask.model.as_deref())?;
-    let mut identity = identity::identify(principal::LOCAL, headers, &BodyHints::of(&ask))?;
-    let ephemeral = intake::ephemeral(app, headers, model, &mut identity)?;
+    let mut identity = identity::identify(&client.principal, headers, &BodyHints::of(&ask))?;
+    let ephemeral = intake::ephemeral(app, client, headers, &model, &mut identity)?;
     let default = intake::on_disconnect(app, keyed.is_some());
     let on_disconnect = OnDisconnect::of(headers, default)?;
-    let (stream, include_usage) = (ask.stream, ask.include_usage);
+    let (stream, include_usage, model_id) = (ask.stream, ask.include_usage, model.id.to_string());
     let retries = intake::retries(headers);
     let id = RunId::random();
     let wanted = Wanted {
+        client: Arc::clone(client),
         id,
         identity,
         model,
@@ -63,25 +65,27 @@ pub async fn completions(
     let head = ChatHead {
         id: found.id().chat_completion(),
         created: found.created() / 1000,
-        model: model.id.to_string(),
+        model: model_id,
         include_usage,
     };
-    let reader = found.reader(app, 0)?;
-    if stream {
-        let (reader, ready) = until_taken(reader).await?;
-        let renderer = ChatStream::new(&head, failed);
-        let keep_alive = app.config.stream.keep_alive();
-        let response = streaming::response(renderer, reader, ready, keep_alive, presence);
-        Ok(found.mark(response))
-    } else {
-        let whole = whole(&head, reader).await;
-        drop(presence);
-        whole.map(|response| found.mark(response))
-    }
+    let answered = async {
+        let reader = found.reader(app, 0)?;
+        if stream {
+            let (reader, ready) = until_taken(reader).await?;
+            let renderer = ChatStream::new(&head, failed);
+            let keep_alive = app.config().stream.keep_alive();
+            Ok(streaming::response(renderer, reader, ready, keep_alive, presence))
+        } else {
+            let whole = whole(&head, reader).await;
+            drop(presence);
+            whole
+        }
+    };
+    found.marked(answered.await)
 }
 
-pub fn choose_model<'a>(app: &'a App, asked: Option<&str>) -> Result<&'a Model, ApiError> {
-    app.config.models.find(asked).ok_or_else(|| {
+pub fn choose_model(app: &App, asked: Option<&str>) -> Result<Model, ApiError> {
+    app.config().models.find(asked).cloned().ok_or_else(|| {
         let message = format!("the model {:?} does not exist here", asked.unwrap_or_default());
         ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message).with_param("model")
     })

@@ -3,6 +3,7 @@
 
 use super::sessions::{self, Known};
 use crate::app::App;
+use crate::client::Client;
 use crate::http::error::ApiError;
 use crate::http::find::Found;
 use crate::http::query::Query;
@@ -18,10 +19,15 @@ const BIGGEST_PAGE: usize = 100;
 ///
 /// # Errors
 /// 400 for a query that cannot be used, 404.
-pub async fn list(app: &App, query: Query<'_>, key: &str) -> Result<Response, ApiError> {
+pub async fn list(
+    app: &App,
+    client: &Client,
+    query: Query<'_>,
+    key: &str,
+) -> Result<Response, ApiError> {
     let limit = query.number("limit", &(1..=BIGGEST_PAGE))?.unwrap_or(PAGE);
     let before = query.number("before", &(1..=u64::MAX))?;
-    let Known { key, .. } = sessions::known(app, key).await?;
+    let Known { key, .. } = sessions::known(app, client, key).await?;
     let mut page = Page::default();
     // One more, to know whether there are more.
     let rows = app.store.runs_of(key.clone(), before, limit + 1).await?;

@@ -12,7 +12,7 @@ const CREATED: u64 = 0;
 
 /// `GET /v1/models`
 pub fn list(app: &App) -> Response {
-    json_bytes(render::models(app.config.models.ids(), CREATED))
+    json_bytes(render::models(app.config().models.ids(), CREATED))
 }
 
 /// `GET /v1/models/{id}`
@@ -20,7 +20,7 @@ pub fn list(app: &App) -> Response {
 /// # Errors
 /// 404 for a model that is not configured.
 pub fn one(app: &App, id: &str) -> Result<Response, ApiError> {
-    match app.config.models.find(Some(id)) {
+    match app.config().models.find(Some(id)) {
         Some(model) => Ok(json_bytes(render::model(model.id.as_str(), CREATED))),
         None => {
             let message = format!("the model {id:?} does not exist here");

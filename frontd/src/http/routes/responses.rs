@@ -11,13 +11,13 @@ use super::runs;
 use crate::app::App;
 use crate::ask;
 use crate::ask::responses::ResponsesAsk;
+use crate::client::Client;
 use crate::http::error::ApiError;
 use crate::http::find::{self, Found};
 use crate::http::intake::{self, Entered, Wanted};
 use crate::http::presence::OnDisconnect;
 use crate::http::{Response, body, json_bytes, streaming};
 use crate::identity::{self, BodyHints};
-use crate::principal;
 use crate::render::responses::{ResponseHead, ResponseStream, Whole};
 use crate::run::{Event, Outcome, Reader, RunId};
 use crate::session::recall;
@@ -36,11 +36,12 @@ const LOOKED_BACK: usize = 16;
 /// [`ApiError`] with the status that the cause deserves.
 pub async fn respond(
     app: &Arc<App>,
+    client: &Arc<Client>,
     headers: &HeaderMap,
     body: Incoming,
 ) -> Result<Response, ApiError> {
-    let (bytes, room) = body::read(app, headers, body).await?;
-    let keyed = intake::keyed(headers, "responses", &bytes)?;
+    let (bytes, room) = body::read(app, client, headers, body).await?;
+    let keyed = intake::keyed(client, headers, "responses", &bytes)?;
     let parsed = body::parse(bytes, ask::responses::parse).await?;
     let ResponsesAsk { ask, previous, conversation, background } = parsed;
     let model = choose_model(app, ask.model.as_deref())?;
@@ -51,10 +52,10 @@ pub async fn respond(
         response: Some(&name),
         ..BodyHints::of(&ask)
     };
-    let mut identity = identity::identify(principal::LOCAL, headers, &hints)?;
-    let ephemeral = intake::ephemeral(app, headers, model, &mut identity)?;
+    let mut identity = identity::identify(&client.principal, headers, &hints)?;
+    let ephemeral = intake::ephemeral(app, client, headers, &model, &mut identity)?;
     let known = match &previous {
-        Some(previous) => Some(find_response(app, previous).await?),
+        Some(previous) => Some(find_response(app, client, previous).await?),
         None => None,
     };
     if let Some(known) = &known {
@@ -73,6 +74,7 @@ pub async fn respond(
     let (stream, retries) = (ask.stream, intake::retries(headers));
     let previous_run = known.as_ref().map(Found::id);
     let mut wanted = Wanted {
+        client: Arc::clone(client),
         id,
         identity,
         model,
@@ -101,29 +103,31 @@ pub async fn respond(
     drop(room);
     let (found, presence) = entered.into_found();
     let head = ResponseHead { previous, ..head(&found) };
-    let reader = found.reader(app, 0)?;
-    let response = if stream {
-        let (reader, ready) = until_taken(reader).await?;
-        let keep_alive = app.config.stream.keep_alive();
-        streaming::response(ResponseStream::new(head), reader, ready, keep_alive, presence)
-    } else if background {
-        so_far(head, &found, reader).await?
-    } else {
-        let whole = answered(head, reader).await;
-        drop(presence);
-        whole?
+    let answered = async {
+        let reader = found.reader(app, 0)?;
+        if stream {
+            let (reader, ready) = until_taken(reader).await?;
+            let keep_alive = app.config().stream.keep_alive();
+            let renderer = ResponseStream::new(head);
+            Ok(streaming::response(renderer, reader, ready, keep_alive, presence))
+        } else if background {
+            so_far(head, &found, reader).await
+        } else {
+            let whole = answered(head, reader).await;
+            drop(presence);
+            whole
+        }
     };
-    Ok(found.mark(response))
+    found.marked(answered.await)
 }
 
 /// `GET /v1/responses/{id}`: as far as it went.
 ///
 /// # Errors
 /// 404.
-pub async fn get(app: &App, id: &str) -> Result<Response, ApiError> {
-    let found = find_response(app, id).await?;
-    let response = so_far(head(&found), &found, found.reader(app, 0)?).await?;
-    Ok(found.mark(response))
+pub async fn get(app: &App, client: &Client, id: &str) -> Result<Response, ApiError> {
+    let found = find_response(app, client, id).await?;
+    shown(app, &found).await
 }
 
 /// `POST /v1/responses/{id}/cancel`: ends it, and shows what there is of it. One that is over is
@@ -131,25 +135,31 @@ pub async fn get(app: &App, id: &str) -> Result<Response, ApiError> {
 ///
 /// # Errors
 /// 404.
-pub async fn cancel(app: &App, id: &str) -> Result<Response, ApiError> {
-    let found = find_response(app, id).await?;
+pub async fn cancel(app: &App, client: &Client, id: &str) -> Result<Response, ApiError> {
+    let found = find_response(app, client, id).await?;
     if runs::ask_for_the_end(app, &found).await.is_ok() {
-        let mut reader = found.reader(app, 0)?;
-        let end = async { while let Ok(Some(_)) = reader.next().await {} };
+        let end = async {
+            let Ok(mut reader) = found.reader(app, 0) else { return };
+            while let Ok(Some(_)) = reader.next().await {}
+        };
         // What it has become by then is what is shown.
         let _ = tokio::time::timeout(CANCELLED_WITHIN, end).await;
     }
-    let response = so_far(head(&found), &found, found.reader(app, 0)?).await?;
-    Ok(found.mark(response))
+    shown(app, &found).await
+}
+
+async fn shown(app: &App, found: &Found) -> Result<Response, ApiError> {
+    let shown = async { so_far(head(found), found, found.reader(app, 0)?).await };
+    found.marked(shown.await)
 }
 
 /// The run that a client knows as the response with this id.
-async fn find_response(app: &App, id: &str) -> Result<Found, ApiError> {
+async fn find_response(app: &App, client: &Client, id: &str) -> Result<Found, ApiError> {
     let unknown = || ApiError::new(StatusCode::NOT_FOUND, "unknown_response", "no such response");
     if !id.starts_with("resp_") {
         return Err(unknown());
     }
-    match find::run(app, principal::LOCAL, id).await {
+    match find::run(app, client, id).await {
         Err(error) if error.status == StatusCode::NOT_FOUND => Err(unknown()),
         found => found,
     }

@@ -12,6 +12,7 @@ use super::chat::choose_model;
 use crate::app::App;
 use crate::ask;
 use crate::ask::run::RunAsk;
+use crate::client::Client;
 use crate::http::error::ApiError;
 use crate::http::find::{self, Found};
 use crate::http::intake::{self, Entered, Wanted};
@@ -19,10 +20,9 @@ use crate::http::presence::OnDisconnect;
 use crate::http::query::{self, Query};
 use crate::http::{Response, body, json, streaming};
 use crate::identity::{self, BodyHints};
-use crate::principal;
 use crate::render::run_events::RunEvents;
 use crate::run::log::Look;
-use crate::run::{Event, Failure, Outcome, ReadError, Run, RunId, Status};
+use crate::run::{Event, Failure, Outcome, ReadError, Run, RunId};
 use crate::session::machine::Input;
 use crate::session::message::{Message, NotTaken};
 use crate::store::RunRow;
@@ -33,21 +33,23 @@ use crate::store::RunRow;
 /// [`ApiError`] when the request cannot be used or its session does not take it.
 pub async fn begin(
     app: &Arc<App>,
+    client: &Arc<Client>,
     headers: &HeaderMap,
     body: Incoming,
 ) -> Result<Response, ApiError> {
-    let (bytes, room) = body::read(app, headers, body).await?;
-    let keyed = intake::keyed(headers, "runs", &bytes)?;
+    let (bytes, room) = body::read(app, client, headers, body).await?;
+    let keyed = intake::keyed(client, headers, "runs", &bytes)?;
     let RunAsk { ask, session, workspace } = body::parse(bytes, ask::run::parse).await?;
     let model = choose_model(app, ask.model.as_deref())?;
     let hints = BodyHints { session: session.as_deref(), ..BodyHints::of(&ask) };
-    let mut identity = identity::identify(principal::LOCAL, headers, &hints)?;
+    let mut identity = identity::identify(&client.principal, headers, &hints)?;
     if let (None, Some(folder)) = (&identity.workspace, &workspace) {
         identity.workspace = Some(identity::workspace_of("workspace", folder)?);
     }
-    let ephemeral = intake::ephemeral(app, headers, model, &mut identity)?;
+    let ephemeral = intake::ephemeral(app, client, headers, &model, &mut identity)?;
     let (id, retries) = (RunId::random(), intake::retries(headers));
     let wanted = Wanted {
+        client: Arc::clone(client),
         id,
         identity,
         model,
@@ -65,27 +67,33 @@ pub async fn begin(
     };
     drop(room);
     let (found, _presence) = entered.into_found();
+    let begun = begun(app, &found, status).await;
+    found.marked(begun)
+}
+
+async fn begun(app: &App, found: &Found, status: StatusCode) -> Result<Response, ApiError> {
     // It is seen once it is stored: from then on it can be found, whatever becomes of this server.
     found.reader(app, 0)?.next().await?;
-    if let (Found::Live(run), StatusCode::CREATED) = (&found, status)
+    if let (Found::Live(run), StatusCode::CREATED) = (found, status)
         && !run.is_stored()
     {
         return Err(NotTaken::StoreFull.into());
     }
-    let mut response = describe(app, &found).await?;
+    let mut response = describe(app, found).await?;
     *response.status_mut() = status;
     let place = format!("/v1/runs/{}", found.id());
     let place = HeaderValue::from_str(&place).expect("an id is letters and digits");
     response.headers_mut().insert(header::LOCATION, place);
-    Ok(found.mark(response))
+    Ok(response)
 }
 
 /// `GET /v1/runs/{id}`.
 ///
 /// # Errors
 /// 404.
-pub async fn get(app: &App, id: &str) -> Result<Response, ApiError> {
-    describe(app, &find::run(app, principal::LOCAL, id).await?).await
+pub async fn get(app: &App, client: &Client, id: &str) -> Result<Response, ApiError> {
+    let found = find::run(app, client, id).await?;
+    found.marked(describe(app, &found).await)
 }
 
 /// `GET /v1/runs/{id}/events`: from behind `Last-Event-ID` or `?after=` on, to the end of the run.
@@ -95,30 +103,32 @@ pub async fn get(app: &App, id: &str) -> Result<Response, ApiError> {
 /// many.
 pub async fn events(
     app: &App,
+    client: &Client,
     headers: &HeaderMap,
     query: Query<'_>,
     id: &str,
 ) -> Result<Response, ApiError> {
     let after = place(headers, query)?;
-    let found = find::run(app, principal::LOCAL, id).await?;
-    if let Found::Stored(row) = &found
-        && after.saturating_add(1) < row.first_seq
-    {
-        return Err(ReadError::Gone { first: row.first_seq }.into());
-    }
-    let reader = found.reader(app, after)?;
-    let keep_alive = app.config.stream.keep_alive();
-    let response = streaming::response(RunEvents, reader, Vec::new(), keep_alive, None);
-    Ok(found.mark(response))
+    let found = find::run(app, client, id).await?;
+    let read = || {
+        if let Found::Stored(row) = &found
+            && after.saturating_add(1) < row.first_seq
+        {
+            return Err(ReadError::Gone { first: row.first_seq }.into());
+        }
+        let reader = found.reader(app, after)?;
+        let keep_alive = app.config().stream.keep_alive();
+        Ok(streaming::response(RunEvents, reader, Vec::new(), keep_alive, None))
+    };
+    found.marked(read())
 }
 
 /// Behind which event a reader goes on. The header is what a browser sends by itself when it comes
 /// back, so it is the later of the two.
 fn place(headers: &HeaderMap, query: Query<'_>) -> Result<u64, ApiError> {
     const HEADER: &str = "last-event-id";
-    let Some(value) = headers.get(HEADER) else {
-        return Ok(query.number("after", &(0..=u64::MAX))?.unwrap_or(0));
-    };
+    let after = query.number("after", &(0..=u64::MAX))?;
+    let Some(value) = headers.get(HEADER) else { return Ok(after.unwrap_or(0)) };
     value.to_str().ok().and_then(query::number).ok_or_else(|| {
         let message = format!("the header `{HEADER}` must be a number");
         ApiError::bad_request("invalid_header", message).with_param(HEADER)
@@ -129,10 +139,10 @@ fn place(headers: &HeaderMap, query: Query<'_>) -> Result<u64, ApiError> {
 ///
 /// # Errors
 /// 404, or 409 for a run that is over.
-pub async fn abort(app: &Arc<App>, id: &str) -> Result<Response, ApiError> {
-    let found = find::run(app, principal::LOCAL, id).await?;
-    ask_for_the_end(app, &found).await?;
-    Ok(aborting(&found))
+pub async fn abort(app: &Arc<App>, client: &Client, id: &str) -> Result<Response, ApiError> {
+    let found = find::run(app, client, id).await?;
+    let asked = ask_for_the_end(app, &found).await;
+    found.marked(asked.map(|()| aborting(&found)))
 }
 
 /// 202: the end was asked for.
@@ -140,7 +150,7 @@ pub fn aborting(found: &Found) -> Response {
     let mut response =
         json(&json!({ "id": found.id().to_string(), "object": "run", "status": "aborting" }));
     *response.status_mut() = StatusCode::ACCEPTED;
-    found.mark(response)
+    response
 }
 
 /// Tells the run's session to abort it.
@@ -240,18 +250,8 @@ fn of_outcome(outcome: &Outcome) -> (&'static str, Option<&Failure>) {
 async fn is_queued(app: &App, run: &Run) -> Result<bool, ApiError> {
     for seq in 1..=run.visible() {
         match run.look(seq) {
-            Look::Here(logged) => {
-                let waits = matches!(
-                    &logged.event,
-                    Event::Started { .. }
-                        | Event::Status(
-                            Status::Queued { .. } | Status::Preparing | Status::NotStored
-                        )
-                );
-                if !waits {
-                    return Ok(false);
-                }
-            }
+            Look::Here(logged) if logged.event.waits() => {}
+            Look::Here(_) => return Ok(false),
             // It began before this server did, or has said much since.
             Look::Stored => {
                 let row = app.store.run(run.id()).await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proto::bridge::FromFrontd;
 use proto::ids::{Secret, SessionId};
-use proto::spawn::{Proof, RefusalCode, Spawn};
+use proto::spawn::{RefusalCode, Spawn};
 use tokio::sync::mpsc;
 
 use super::Actor;
@@ -22,12 +22,18 @@ impl Actor {
         match action {
             Action::AcquireSlot => {
                 let (app, inbox) = (Arc::clone(&self.app), self.own.clone());
+                let key = self.key.clone();
                 tokio::spawn(async move {
-                    let _ = inbox.send(Message::Slot(app.pool.acquire().await)).await;
+                    let wait = app.config().limits.slot_wait();
+                    let slot = app.pool.acquire(key.principal(), wait).await;
+                    let _ = inbox.send(Message::Slot(slot)).await;
                 });
             }
             Action::ReleaseSlot => self.slot = None,
-            Action::Spawn(id) => self.spawn(id),
+            Action::Spawn(id) => {
+                self.note_spawn();
+                self.spawn(id);
+            }
             Action::Signal(id, signal) => self.app.spawner.signal(id, signal),
             Action::Detach(_) => self.process = None,
             Action::Push(pending) => self.push(&pending),
@@ -48,7 +54,10 @@ impl Actor {
                 }
             }
             Action::Run(id, event) => self.record(id, event),
-            Action::Exact(run, usage) => self.effects.changes.push(Change::Usage { run, usage }),
+            Action::Exact(run, usage) => {
+                self.note_usage(run, &usage);
+                self.effects.changes.push(Change::Usage { run, usage });
+            }
             Action::Forget(id) => {
                 self.app.directory.remove_door(&id);
                 self.process.take_if(|process| process.id == id);
@@ -59,12 +68,14 @@ impl Actor {
     }
 
     pub(super) fn record(&mut self, id: RunId, event: Event) {
+        self.note_event(id, &event);
         let Some(active) = self.runs.get_mut(&id) else { return };
         let retrying = event == Event::Status(Status::Retrying);
         if retrying || event == Event::Status(Status::Pushed) {
             // A run that is tried again waits, and if this server ends now, for the next one.
             let pushed = !retrying;
             active.pushed = pushed;
+            active.run.set_pushed(pushed);
             self.unused &= !pushed;
             self.effects.changes.push(Change::Progress { run: id, pushed, prompt: None });
         }
@@ -74,13 +85,19 @@ impl Actor {
         let end = if let Event::Finished(outcome) = &event { Some(outcome) } else { None };
         let saw_it = active.pushed && end.is_none_or(claude_saw_it);
         let is_end = end.is_some();
-        match self.effects.append(&active.run, event) {
+        let outcome = match self.effects.append(&active.run, event) {
             Some(Appended::Open) => return,
+            Some(Appended::Over(outcome)) => Some(outcome),
+            None => None,
+        };
+        if outcome.is_some() && !is_end {
             // The run outgrew its bound: claude need not go on with it.
-            Some(Appended::Over) if !is_end => self.later(Input::Abort(id)),
-            Some(Appended::Over) | None => {}
+            self.later(Input::Abort(id));
         }
         let Some(active) = self.runs.remove(&id) else { return };
+        if let Some(outcome) = &outcome {
+            self.note_end(&active, outcome);
+        }
         if saw_it {
             self.recall.clear();
             let hashes = active.seen();
@@ -128,33 +145,34 @@ impl Actor {
     }
 
     fn spawn(&mut self, id: SessionId) {
-        let Some(conversation) = &self.conversation else {
-            // submit() loads it before the machine hears of the message.
+        let (Some(conversation), Some(runner)) = (&self.conversation, &self.runner) else {
+            // submit() has both before the machine hears of the message.
             unreachable_conversation(&self.own, id);
             return;
         };
-        let (site, secret) = (&self.app.site, Secret::random());
+        let (site, config, secret) = (&self.app.site, self.app.config(), Secret::random());
         let inbox = self.own.clone();
         let (key, conversation_id) = (self.key.clone(), conversation.id);
-        let door = Door::new(id.clone(), key, conversation_id, site.uid, &secret, inbox.clone());
+        let door = Door::new(id.clone(), key, conversation_id, runner.uid, &secret, inbox.clone());
         self.effects.changes.push(Change::ProcessUp(door.row()));
         self.app.directory.add_door(Arc::new(door));
         self.process = Some(Process::new(id.clone()));
         let spawn = Spawn {
             session: id.clone(),
             conversation: conversation.id,
-            user: site.user.clone(),
-            proof: Proof::None,
+            user: runner.user.clone(),
+            proof: runner.proof.clone(),
             workspace: conversation.workspace.clone(),
-            permission_mode: self.app.config.session.permission_mode,
+            permission_mode: config.session.permission_mode,
             model: self.model.clone(),
             instructions: self.instructions.clone(),
             terminal: site.terminal,
-            hooks: self.app.config.session.hooks,
+            // What the machine expects of it.
+            hooks: self.machine.has_hooks(),
             secret,
         };
         let spawner = self.app.spawner.clone();
-        let patience = self.app.config.limits.start_timeout();
+        let patience = config.limits.start_timeout();
         let asking = async move {
             let result = match tokio::time::timeout(patience, spawner.spawn(spawn)).await {
                 Ok(result) => result,

@@ -8,7 +8,7 @@ use proto::ids::Seq;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::app::App;
-use crate::run::{Event, Run, RunId};
+use crate::run::{Event, Outcome, Run, RunId};
 use crate::session::directory::Door;
 use crate::session::message::Message;
 use crate::store::{Batch, Change, NewRun};
@@ -45,9 +45,9 @@ impl Effects {
         }
         self.changes.push(Change::Append { run: run.id(), logged });
         let Some(outcome) = end else { return Some(Appended::Open) };
-        self.changes.push(Change::End { run: run.id(), outcome, at });
+        self.changes.push(Change::End { run: run.id(), outcome: outcome.clone(), at });
         self.over.push(run.id());
-        Some(Appended::Over)
+        Some(Appended::Over(outcome))
     }
 
     pub(super) fn begin(&mut self, run: NewRun, inbox: mpsc::Sender<Message>) {
@@ -128,8 +128,9 @@ impl Effects {
 }
 
 /// What an event made of its run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Appended {
     Open,
-    Over,
+    /// And how it ended.
+    Over(Outcome),
 }

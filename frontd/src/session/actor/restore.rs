@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use proto::ids::{AbsolutePath, ConversationId};
+use proto::ids::ConversationId;
 
+use super::books::OfRun;
 use super::submit::Active;
 use super::{Actor, new};
 use crate::app::App;
@@ -14,6 +15,7 @@ use crate::session::directory::Door;
 use crate::session::machine::{Input, Left, Machine};
 use crate::session::process::Process;
 use crate::session::restore::{OpenRun, Restored};
+use crate::session::turn::Prompt;
 use crate::store::{Change, Conversation};
 
 /// Starts the actor of a session that an earlier frontd had.
@@ -36,11 +38,16 @@ impl Actor {
             (self.conversation, self.seen) = (Some(conversation), seen);
         }
         for run in broken {
-            self.effects.append(&run, lost("the server cannot go on with this run"));
+            let end = lost("the server cannot go on with this run");
+            self.note_broken(&run, &end);
+            self.effects.append(&run, end);
         }
         for OpenRun { run, prompt, pushed, answer, .. } in &open {
             let (run, prompt) = (Arc::clone(run), Arc::clone(prompt));
-            let active = Active::new(run, true, *pushed, prompt);
+            run.set_pushed(*pushed);
+            let on = process.as_ref().filter(|_| *pushed).map(|process| process.id.clone());
+            let books = OfRun::new(&self.app.metrics, &run, &prompt, None, on);
+            let active = Active::new(run, true, *pushed, prompt, books);
             let active = Active { answer: answer.clone(), ..active };
             self.runs.insert(active.run.id(), active);
         }
@@ -59,16 +66,17 @@ impl Actor {
         if let Some(first) = queue.first() {
             (self.model, self.instructions) =
                 (first.prompt.model.clone(), first.prompt.instructions.clone());
+            self.runner = Some(Arc::clone(&first.prompt.runner));
         }
         match process {
             Some(row) => {
                 let renewed = queue.first().and_then(|first| {
-                    self.follow(row.conversation, &first.prompt.workspace).then_some(first.run)
+                    self.follow(row.conversation, &first.prompt).then_some(first.run)
                 });
                 let door = Door::again(&row, self.own.clone());
                 self.app.directory.add_door(Arc::new(door));
                 self.process = Some(Process::new(row.id.clone()));
-                self.slot = Some(self.app.pool.adopt());
+                self.slot = Some(self.app.pool.adopt(self.key.principal()));
                 // Whether this is its first turn is not known: in doubt it is not.
                 let left = Left { process: row.id, turn, queue, turns: 2, renewed };
                 let limits = self.machine.limits().clone();
@@ -76,23 +84,25 @@ impl Actor {
             }
             None => {
                 for pending in queue {
-                    self.ensure_conversation(&pending.prompt.workspace);
+                    let Prompt { runner, workspace, .. } = &*pending.prompt;
+                    self.ensure_conversation(runner, workspace);
                     self.step(Input::Submit(pending));
                 }
             }
         }
         self.effects.flush(&self.app, &self.room);
+        self.note_state();
         self
     }
 
     /// The process was started for a conversation that was not stored yet: the first of its key,
     /// or a fresh one. Tells whether that is so.
-    fn follow(&mut self, id: ConversationId, workspace: &AbsolutePath) -> bool {
+    fn follow(&mut self, id: ConversationId, prompt: &Prompt) -> bool {
         if self.conversation.as_ref().is_some_and(|known| known.id == id) {
             return false;
         }
-        let (key, user) = (self.key.clone(), self.app.site.user.clone());
-        let fresh = || Conversation::new(key, user, workspace.clone());
+        let (key, user) = (self.key.clone(), prompt.runner.user.clone());
+        let fresh = || Conversation::new(key, user, prompt.workspace.clone());
         let conversation = Conversation { id, ..self.conversation.take().unwrap_or_else(fresh) };
         self.seen.clear();
         self.effects.changes.push(Change::Conversation(conversation.clone()));

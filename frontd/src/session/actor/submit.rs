@@ -5,8 +5,10 @@ use std::sync::Arc;
 use proto::ids::AbsolutePath;
 
 use super::Actor;
+use super::books::OfRun;
 use crate::ask::history::{self, Past};
 use crate::ask::{Attachment, NewMessage, Speaker, context};
+use crate::client::Runner;
 use crate::run::{Event, Failure, FailureKind, FileNote, Outcome, Run, RunId, UserMessage};
 use crate::session::machine::Input;
 use crate::session::message::{NotTaken, Submission};
@@ -24,11 +26,18 @@ pub(super) struct Active {
     pub prompt: Arc<Prompt>,
     /// The answer so far: claude will have seen it.
     pub answer: String,
+    pub books: OfRun,
 }
 
 impl Active {
-    pub(super) fn new(run: Arc<Run>, keyed: bool, pushed: bool, prompt: Arc<Prompt>) -> Self {
-        Self { run, keyed, pushed, prompt, answer: String::new() }
+    pub(super) fn new(
+        run: Arc<Run>,
+        keyed: bool,
+        pushed: bool,
+        prompt: Arc<Prompt>,
+        books: OfRun,
+    ) -> Self {
+        Self { run, keyed, pushed, prompt, answer: String::new(), books }
     }
 
     /// What claude has seen once the run is over, in order.
@@ -40,15 +49,17 @@ impl Active {
 
 impl Actor {
     pub(super) async fn submit(&mut self, submission: Submission) {
-        let workspace = match self.admit(submission.workspace.as_ref()).await {
+        let workspace = match self.admit(&submission).await {
             Ok(workspace) => workspace,
             Err(not_taken) => return self.turn_away(submission, not_taken),
         };
         let Submission { run, keyed, mut ask, rewinds, ephemeral, chat_id, model, .. } = submission;
-        let Submission { instructions, taken, previous, .. } = submission;
+        let Submission { instructions, taken, previous, runner, asked, .. } = submission;
         if ephemeral {
             self.discard.get_or_insert_default();
         }
+        // Whatever is being started is wanted again.
+        self.halt = false;
         // A client that left meanwhile is seen by its Leave.
         let _ = taken.send(Ok(()));
         let (unseen, fresh) = match history::judge(&mut ask, rewinds, &self.seen) {
@@ -78,8 +89,9 @@ impl Actor {
             model: model.clone(),
             instructions: instructions.clone(),
             workspace,
+            runner: Arc::clone(&runner),
         });
-        (self.model, self.instructions) = (model, instructions);
+        (self.model, self.instructions, self.runner) = (model, instructions, Some(runner));
         let begun = NewRun {
             id: run.id(),
             key: self.key.clone(),
@@ -96,13 +108,15 @@ impl Actor {
         self.effects.begin(begun, self.own.clone());
         let pending = Pending::new(run.id(), Arc::clone(&prompt));
         self.effects.append(&run, Event::Started { message: said });
-        let active = Active::new(run, keyed.is_some(), false, prompt);
+        let books = OfRun::new(&self.app.metrics, &run, &prompt, Some(asked), None);
+        let active = Active::new(run, keyed.is_some(), false, prompt, books);
         self.runs.insert(pending.run, active);
         self.step(Input::Submit(pending));
     }
 
     /// Where the message's claude lives, if there is room for the message.
-    async fn admit(&mut self, wanted: Option<&AbsolutePath>) -> Result<AbsolutePath, NotTaken> {
+    async fn admit(&mut self, submission: &Submission) -> Result<AbsolutePath, NotTaken> {
+        let (wanted, runner) = (submission.workspace.as_ref(), &submission.runner);
         self.machine.has_room().map_err(|_| NotTaken::QueueFull)?;
         if self.discard.is_some() {
             // Soon it is another conversation.
@@ -119,8 +133,10 @@ impl Actor {
             if let Some((conversation, seen)) = known {
                 (self.conversation, self.seen) = (Some(conversation), seen);
             }
-            let workspace = wanted.unwrap_or(&self.app.site.default_workspace).clone();
-            self.ensure_conversation(&workspace);
+            self.ensure_conversation(runner, wanted.unwrap_or(&runner.workspace));
+        }
+        if self.conversation.as_ref().is_some_and(|known| known.user != runner.user) {
+            return Err(NotTaken::OtherUser);
         }
         let lives_in = self.conversation.as_ref().map(|conversation| &conversation.workspace);
         match (wanted, lives_in) {
@@ -133,8 +149,8 @@ impl Actor {
     }
 
     /// A new one there, if there is none.
-    pub(super) fn ensure_conversation(&mut self, workspace: &AbsolutePath) {
-        let (key, user) = (&self.key, &self.app.site.user);
+    pub(super) fn ensure_conversation(&mut self, runner: &Runner, workspace: &AbsolutePath) {
+        let (key, user) = (&self.key, &runner.user);
         self.conversation
             .get_or_insert_with(|| Conversation::new(key.clone(), user.clone(), workspace.clone()));
     }

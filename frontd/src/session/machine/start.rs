@@ -8,6 +8,7 @@ use proto::spawn::RefusalCode;
 use super::{Action, Gate, Machine, RECEIPT_PATIENCE, State, WATCH_EVERY, finish};
 use crate::run::{Event, Failure, FailureKind, Outcome, Status};
 use crate::session::diagnosis;
+use crate::session::pool::NoSlot;
 use crate::session::turn::{Pending, Phase, Turn, Work};
 
 impl Machine {
@@ -95,10 +96,16 @@ impl Machine {
         out.push(Action::Spawn(process));
     }
 
-    pub(super) fn slot_denied(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn slot_denied(&mut self, why: NoSlot, out: &mut Vec<Action>) {
         if matches!(self.state, State::Waiting) {
             self.state = State::Cold;
-            let failure = Failure::new(FailureKind::NoSlot, "every claude process is busy");
+            let (kind, message) = match why {
+                NoSlot::All => (FailureKind::NoSlot, "every claude process is busy"),
+                NoSlot::Own => {
+                    (FailureKind::TooManyProcesses, "every claude process of this client is busy")
+                }
+            };
+            let failure = Failure::new(kind, message);
             self.fail_queue(&failure, out);
         }
     }
@@ -163,6 +170,7 @@ impl Machine {
                 }
             }
             FailureKind::NoSlot
+            | FailureKind::TooManyProcesses
             | FailureKind::CannotStart(_)
             | FailureKind::WorkspaceNotAllowed
             | FailureKind::WorkspaceUnusable

@@ -4,10 +4,13 @@
 use proto::hook::HookEvent;
 use std::sync::Arc;
 
-use proto::ids::{AbsolutePath, MessageId};
+use crate::client::Runner;
+use proto::ids::{AbsolutePath, MessageId, UnixUser};
+use proto::spawn::Proof;
 
 use super::*;
 use crate::run::FailureKind;
+use crate::session::pool::NoSlot;
 use crate::session::turn::Prompt;
 
 mod adopt;
@@ -37,6 +40,12 @@ fn pending(run: RunId, text: &str) -> Pending {
         model: None,
         instructions: None,
         workspace: AbsolutePath::new("/w").unwrap(),
+        runner: Arc::new(Runner {
+            user: UnixUser::new("al").unwrap(),
+            uid: 1,
+            workspace: AbsolutePath::new("/w").unwrap(),
+            proof: Proof::None,
+        }),
     };
     Pending::new(run, Arc::new(prompt))
 }
@@ -380,7 +389,7 @@ fn a_lasting_cause_fails_all_that_wait_and_a_passing_one_only_the_first() {
 fn no_slot_is_said_and_a_slot_that_came_too_late_is_given_back() {
     let mut bench = Bench::new();
     let (run, ..) = bench.submit("hello");
-    assert_eq!(failure(&bench.give(Input::SlotDenied)), FailureKind::NoSlot);
+    assert_eq!(failure(&bench.give(Input::SlotDenied(NoSlot::All))), FailureKind::NoSlot);
     bench.submit("again");
     let (other, ..) = bench.submit("more");
     bench.give(Input::Leave(other));

@@ -69,7 +69,7 @@ async fn a_database_of_the_first_version_is_brought_up_to_date() {
         let store = site.open().unwrap();
         let (conversation, seen) = store.conversation(key("a")).await.unwrap().unwrap();
         assert_eq!((conversation.workspace.as_str(), seen.len()), ("/srv", 0));
-        let listed = &store.sessions("local".to_owned(), None, 9).await.unwrap()[0];
+        let listed = &store.sessions(Some("local".to_owned()), None, 9).await.unwrap()[0];
         assert_eq!((listed.created, listed.last_used), (10, 11));
         let run = RunId::random();
         store.committed(vec![begin(run, "a"), append(run, 1, "x"), end(run, 1)]).await.unwrap();

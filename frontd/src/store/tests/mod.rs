@@ -194,7 +194,7 @@ async fn sessions_are_listed_for_their_principal_alone() {
     own.sort();
     let list = async |after: Option<&SessionKey>, limit| -> Vec<SessionRow> {
         let after = after.map(ToString::to_string);
-        store.sessions("local".to_owned(), after, limit).await.unwrap()
+        store.sessions(Some("local".to_owned()), after, limit).await.unwrap()
     };
     let keys = |rows: &[SessionRow]| -> Vec<SessionKey> {
         rows.iter().map(|row| row.key.clone()).collect()
@@ -202,7 +202,8 @@ async fn sessions_are_listed_for_their_principal_alone() {
     assert_eq!(keys(&list(None, 9).await), own);
     assert_eq!(keys(&list(None, 2).await), own[..2]);
     assert_eq!(keys(&list(Some(&own[1]), 9).await), own[2..]);
-    let others = store.sessions("local".to_owned(), Some("4:loca,".to_owned()), 9).await.unwrap();
+    let others =
+        store.sessions(Some("local".to_owned()), Some("4:loca,".to_owned()), 9).await.unwrap();
     assert_eq!(keys(&others), own, "a strange place to begin shows nothing of others");
 
     // A turn counts as a use.

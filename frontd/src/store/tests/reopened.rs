@@ -106,7 +106,7 @@ async fn everything(store: &StoreHandle, made: &Made) -> String {
         text.push_str(&format!("{keyed:?}\n"));
     }
     let processes = store.processes().await.unwrap();
-    let sessions = store.sessions("local".to_owned(), None, 1000).await.unwrap();
+    let sessions = store.sessions(Some("local".to_owned()), None, 1000).await.unwrap();
     text.push_str(&format!("{processes:?}\n{sessions:?}\n{:?}", store.unfinished().await.unwrap()));
     text
 }

@@ -18,7 +18,7 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("synthesis.db");
         let files = open::open(&path).unwrap().files;
-        let writer = Writer::new(files.writer, Arc::new(Shared::new(&path)), KEEP);
+        let writer = Writer::new(files.writer, Arc::new(Shared::new(&path, KEEP)));
         Self { writer, files: (files.reader, folder), path }
     }
 

@@ -156,6 +156,7 @@ pub(crate) mod tests {
             allowed_tools: vec!["Read".to_owned(), "mcp__synthesis__*".to_owned()],
             hooks: true,
             instructions: None,
+            private_home: false,
             trust_project_settings: false,
             environment: Vec::new(),
             lifetime: Lifetime::EndsWithSpawnd,

@@ -73,16 +73,33 @@ pub(crate) fn write(plan: &Plan) -> Result<(), Stop> {
     }
     create(&folder, "mcp.json", &mcp(plan).to_string())?;
     create(&folder, "settings.json", &settings(plan).to_string())?;
-    match &plan.instructions {
-        Some(instructions) => create(&folder, "instructions", instructions.expose()),
-        None => Ok(()),
+    if let Some(instructions) = &plan.instructions {
+        create(&folder, "instructions", instructions.expose())?;
+    }
+    match &plan.config_dir {
+        Some(config) if plan.private_home => set_up(config),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What the CLI asks of a new user (a theme) nobody is there to answer. Whoever has set it up keeps
+/// what is there.
+fn set_up(config: &AbsolutePath) -> Result<(), Stop> {
+    const NAME: &str = ".claude.json";
+    let folder = open_at(config).map_err(|errno| Stop::File { name: NAME, errno })?;
+    match create(&folder, NAME, &json!({ "hasCompletedOnboarding": true }).to_string()) {
+        Err(Stop::File { errno: Errno::EEXIST, .. }) => Ok(()),
+        made => made,
     }
 }
 
 fn open_folder(plan: &Plan) -> Result<OwnedFd, Stop> {
+    open_at(&plan.folder).map_err(|errno| Stop::File { name: ".", errno })
+}
+
+fn open_at(folder: &AbsolutePath) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    open(plan.folder.as_path(), flags, Mode::empty())
-        .map_err(|errno| Stop::File { name: ".", errno })
+    open(folder.as_path(), flags, Mode::empty())
 }
 
 fn create(folder: &OwnedFd, name: &'static str, content: &str) -> Result<(), Stop> {
@@ -172,6 +189,25 @@ mod tests {
             "NOTIFY_SOCKET": "/run/s/notify",
         }}}});
         assert_eq!(mcp(&plan), expected);
+    }
+
+    #[test]
+    fn a_private_home_is_set_up_once_and_never_again() {
+        let folder = std::env::temp_dir().join(format!("set-up-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let config = AbsolutePath::new(folder.to_str().unwrap()).unwrap();
+        let file = folder.join(".claude.json");
+        let read = || std::fs::read_to_string(&file).unwrap();
+        set_up(&config).unwrap();
+        assert_eq!(read(), r#"{"hasCompletedOnboarding":true}"#);
+        std::fs::write(&file, "theirs").unwrap();
+        set_up(&config).unwrap();
+        assert_eq!(read(), "theirs");
+        std::fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("/nonexistent/elsewhere", &file).unwrap();
+        set_up(&config).unwrap();
+        assert!(!file.exists(), "a link is not followed");
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

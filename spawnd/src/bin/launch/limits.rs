@@ -9,6 +9,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use proto::launch::{Lifetime, Plan};
 use spawnd::process;
+use spawnd::sys::schedule;
 
 use crate::stop::Stop;
 
@@ -32,13 +33,16 @@ pub(crate) fn set(plan: &Plan) -> Result<(), Stop> {
     umask(Mode::from_bits_truncate(0o077));
     limit("realtime", Resource::RLIMIT_RTPRIO, |_| (0, 0))?;
     prctl::set_timerslack(TIMER_SLACK).map_err(failed("timer slack"))?;
-    // What spares spawnd when memory runs out is not for sessions.
-    match std::fs::write("/proc/self/oom_score_adj", "0") {
-        // Without the right to lower it: it only makes this session go before others.
+    // Nor is what keeps spawnd in time on a busy machine, or spares it when memory runs out.
+    as_far_as_allowed("scheduling", schedule::reset())?;
+    as_far_as_allowed("oom score", std::fs::write("/proc/self/oom_score_adj", "0"))
+}
+
+/// Without the right to more than spawnd has, a session only goes before or behind others.
+fn as_far_as_allowed(what: &'static str, result: std::io::Result<()>) -> Result<(), Stop> {
+    match result {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
-        other => {
-            other.map_err(|e| failed("oom score")(Errno::from_raw(e.raw_os_error().unwrap_or(0))))
-        }
+        other => other.map_err(|e| failed(what)(Errno::from_raw(e.raw_os_error().unwrap_or(0)))),
     }
 }
 
