@@ -12,7 +12,7 @@ use crate::run::Outcome as RunOutcome;
 
 /// Users that are told apart; each has a line for every state of a session.
 const USERS: usize = 100;
-/// The rest of them. No Unix user's name is in brackets.
+/// The rest of them; a user who is called so counts among them.
 const OTHER: &str = "other";
 
 /// A word out of a closed set.
